@@ -1,0 +1,42 @@
+// Package kv is the vocabulary of replkv: items, ranges, options, errors and
+// the KV interface. It depends on the standard library only, so that the
+// embedded handle (package replkv) and the remote client (package client)
+// share the same types, and a process that does not embed the store does not
+// link its engine. Package replkv re-exports everything here by alias:
+// users write replkv.Item, replkv.Prefix, replkv.ErrNotFound.
+package kv
+
+import (
+	"context"
+	"iter"
+)
+
+// KV is the set of verbs that the embedded handle (*replkv.DB) and the remote
+// client (*client.Client) have in common.
+//
+// Every call takes a ctx and ends when it does. Keys are arbitrary non-empty
+// bytes held in a string. Arguments are copied before a call returns; returned
+// values belong to the caller. Reads are linearizable unless an option says
+// otherwise. A failed write says, through OutcomeOf, whether it was done.
+type KV interface {
+	// Get returns the item of key, or ErrNotFound.
+	// It may be retried freely.
+	Get(ctx context.Context, key string, opts ...GetOption) (Item, error)
+	// Set stores value under key and returns the revision it was written at.
+	// A nil value is stored as empty. With a condition (IfRevision, IfAbsent)
+	// that does not hold, it returns ErrConflict and changes nothing.
+	Set(ctx context.Context, key string, value []byte, opts ...SetOption) (Revision, error)
+	// Delete removes key. Deleting an absent key succeeds, with Deleted == 0,
+	// and does not advance the revision.
+	Delete(ctx context.Context, key string, opts ...DeleteOption) (DeleteResult, error)
+	// DeleteRange removes all keys of r at one revision. The zero Range is an
+	// error, and so is a range of more keys than the limit of one
+	// transaction (ErrTooLarge; nothing is done).
+	DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (DeleteResult, error)
+	// Scan yields the items of r in key order, as of one revision that is
+	// bound when the loop begins. An error is the last pair. Breaking out of
+	// the loop frees everything; no lock is held while the body runs.
+	Scan(ctx context.Context, r Range, opts ...ScanOption) iter.Seq2[Item, error]
+	// Revision returns the store's current revision, linearizably.
+	Revision(ctx context.Context) (Revision, error)
+}
