@@ -1,0 +1,242 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// A lane is a connection of its own, so that nothing waits behind a large
+// append, and an append not behind a snapshot.
+type lane int
+
+const (
+	laneControl  lane = iota // heartbeats, votes, the Peer service
+	laneLog                  // AppendEntries
+	laneSnapshot             // InstallSnapshot
+	laneCount
+)
+
+// How many RPCs in a row may miss their deadline before the connection is given
+// up and dialed anew: after a long cut TCP alone would wait for its next
+// retransmission, up to two minutes. A unary RPC may be late because raft's
+// main loop is busy; an append or a snapshot that missed its deadline has
+// waited long already.
+const (
+	missesUnary  = 3
+	missesStream = 1
+)
+
+const (
+	// laneIdle closes a connection that carried nothing for so long; the next
+	// RPC dials again.
+	laneIdle = time.Minute
+	// peerIdle forgets a peer that nobody called for so long: it was removed.
+	peerIdle = 10 * time.Minute
+)
+
+// A peer holds what this member keeps of another: connections and the open
+// append stream. Peers are known by id; when an id's address changes, all that
+// goes to the old one is closed.
+type peer struct {
+	t  *Transport
+	id string
+
+	mu struct {
+		sync.Mutex // never held across an RPC
+		addr       string
+		used       time.Time
+		closed     bool
+		conns      [laneCount]*conn
+		stream     *appendStream // idle and ready for use; nil while one is in use
+	}
+}
+
+type conn struct {
+	*grpc.ClientConn
+	misses int // deadlines missed in a row; guarded by peer.mu
+}
+
+// peer returns the peer of that id, at the address that Config.Resolve knows,
+// else at addr.
+func (t *Transport) peer(id, addr string) (*peer, error) {
+	if id == "" {
+		id = addr
+	}
+	if t.cfg.Resolve != nil {
+		if a, ok := t.cfg.Resolve(id); ok && a != "" {
+			addr = a
+		}
+	}
+	now := time.Now()
+	t.mu.Lock()
+	if t.mu.closed {
+		t.mu.Unlock()
+		return nil, raft.ErrTransportShutdown
+	}
+	p, ok := t.mu.peers[id]
+	var gone []*peer
+	if !ok {
+		p = &peer{t: t, id: id}
+		t.mu.peers[id] = p
+		gone = t.forgetLocked(now)
+	}
+	old := p.touch(addr, now)
+	t.mu.Unlock()
+	closeConns(old)
+	for _, p := range gone {
+		p.close()
+	}
+	return p, nil
+}
+
+// forgetLocked takes out the peers that nobody called for long. It runs when a
+// peer is new, so the map is bounded by the members of the last while.
+func (t *Transport) forgetLocked(now time.Time) (gone []*peer) {
+	for id, p := range t.mu.peers {
+		p.mu.Lock()
+		if !p.mu.used.IsZero() && now.Sub(p.mu.used) > peerIdle {
+			delete(t.mu.peers, id)
+			gone = append(gone, p)
+		}
+		p.mu.Unlock()
+	}
+	return gone
+}
+
+// touch notes that the peer is in use at addr, and returns what is to be closed
+// because the address changed.
+func (p *peer) touch(addr string, now time.Time) []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.used = now
+	if p.mu.addr == addr {
+		return nil
+	}
+	p.mu.addr = addr
+	return p.takeConnsLocked()
+}
+
+// takeConnsLocked empties the lanes. Closing happens without the lock.
+func (p *peer) takeConnsLocked() []*conn {
+	if st := p.mu.stream; st != nil {
+		p.mu.stream = nil
+		st.close()
+	}
+	conns := p.mu.conns[:]
+	p.mu.conns = [laneCount]*conn{}
+	return append([]*conn(nil), conns...)
+}
+
+func (p *peer) close() {
+	p.mu.Lock()
+	p.mu.closed = true
+	conns := p.takeConnsLocked()
+	p.mu.Unlock()
+	closeConns(conns)
+}
+
+func closeConns(conns []*conn) {
+	for _, c := range conns {
+		if c != nil {
+			_ = c.Close() // the only error is that it was closed before
+		}
+	}
+}
+
+// conn returns the connection of a lane. It dials at the first RPC, not here.
+func (p *peer) conn(l lane) (*conn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed {
+		return nil, raft.ErrTransportShutdown
+	}
+	if c := p.mu.conns[l]; c != nil {
+		return c, nil
+	}
+	cc, err := grpc.NewClient("passthrough:///"+p.mu.addr, p.t.dialOptions(p.id)...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s at %s: %w", p.id, p.mu.addr, err)
+	}
+	c := &conn{ClientConn: cc}
+	p.mu.conns[l] = c
+	return c, nil
+}
+
+// answered notes that c is alive: any answer shows it, be it an error.
+func (p *peer) answered(c *conn) {
+	p.mu.Lock()
+	c.misses = 0
+	p.mu.Unlock()
+}
+
+// missed notes that an RPC on c missed its own deadline (not the shorter one of
+// a caller's ctx), and gives c up after limit of them.
+func (p *peer) missed(l lane, c *conn, limit int) {
+	p.mu.Lock()
+	c.misses++
+	reset := c.misses >= limit && p.mu.conns[l] == c
+	if reset {
+		p.mu.conns[l] = nil
+	}
+	p.mu.Unlock()
+	if reset {
+		p.t.cfg.Logger.Info("peer does not answer; dialing anew", "peer", p.id)
+		_ = c.Close() // the only error is that it was closed before
+	}
+}
+
+// dialOptions are the options of a connection to the member id.
+func (t *Transport) dialOptions(id string) []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if t.cfg.TLS != nil {
+		creds = credentials.NewTLS(t.clientTLS(id))
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return t.cfg.Dial(ctx, addr)
+		}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithIdleTimeout(laneIdle),
+		// The default MaxDelay of 120 s would delay the return of a member.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+	}
+	return append(opts, t.cfg.DialOptions...)
+}
+
+// clientTLS is Config.TLS for a connection to the member id: the server must
+// show a certificate for that member.
+func (t *Transport) clientTLS(id string) *tls.Config {
+	cfg := t.cfg.TLS.Clone()
+	if t.cfg.PeerID == nil {
+		cfg.ServerName = id
+		return cfg
+	}
+	// crypto/tls can only check names; the chain is verified here instead.
+	cfg.InsecureSkipVerify = true
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		if len(cs.PeerCertificates) == 0 {
+			return errors.New("the server shows no certificate")
+		}
+		if err := verifyChain(cs.PeerCertificates, t.cfg.TLS.RootCAs); err != nil {
+			return err
+		}
+		return t.certificateIsFor(cs.PeerCertificates[0], id)
+	}
+	return cfg
+}
