@@ -1,0 +1,97 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/kv"
+)
+
+// engine is what Pebble reports to. Pebble expects Fatalf to end the process;
+// here it records the failure and parks the goroutine, which may hold
+// Pebble's mutex, for as long as the process lives.
+type engine struct {
+	failed  *failure
+	logger  *slog.Logger
+	parkOne sync.Once
+	parked  chan struct{} // closed when a goroutine is parked: the engine cannot be closed any more
+	release chan struct{}
+	freeOne sync.Once
+}
+
+func newEngine(failed *failure, logger *slog.Logger) *engine {
+	return &engine{failed: failed, logger: logger, parked: make(chan struct{}), release: make(chan struct{})}
+}
+
+// options are those measured best for a log: entries of a few hundred bytes
+// to 1 MiB, appended with a sync each, deleted from the front.
+func (e *engine) options(fs vfs.FS) *pebble.Options {
+	o := &pebble.Options{
+		FS: fs,
+		// By name: FormatNewest moves with the dependency and cannot go back.
+		FormatMajorVersion: pebble.FormatValueSeparation,
+		CacheSize:          16 << 20,
+		// A flush is work that most entries never need, since they are
+		// deleted before: large memtables, up to 128 MB of them.
+		MemTableSize:                32 << 20,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       8,
+		L0StopWritesThreshold:       64,
+		FlushSplitBytes:             64 << 20,
+		Logger:                      e,
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { e.logger.Error("raft log: background error", "error", err) },
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				e.failed.fail(fmt.Errorf("raft log: %w: %s: %v", kv.ErrCorrupt, info.Path, info.Details))
+			},
+			WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+				e.logger.Warn("raft log: writes wait for flushes", "reason", info.Reason)
+			},
+		},
+	}
+	o.TargetFileSizes[0] = 64 << 20
+	o.Levels[0].BlockSize = 32 << 10
+	return o
+}
+
+// Infof drops Pebble's chatter: flushes, compactions, files.
+func (e *engine) Infof(string, ...any) {}
+
+// Errorf is called by Pebble for errors that it survives.
+func (e *engine) Errorf(format string, args ...any) {
+	e.logger.Error("raft log engine: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called by Pebble where it cannot go on. It never returns.
+func (e *engine) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("raft log engine: %s", fmt.Sprintf(format, args...))
+	for _, arg := range args {
+		if cause, ok := arg.(error); ok {
+			err = fmt.Errorf("raft log engine: %w", cause)
+		}
+	}
+	e.failed.fail(marked(err))
+	e.parkOne.Do(func() { close(e.parked) })
+	<-e.release
+	runtime.Goexit()
+}
+
+// ReleaseParked ends the goroutines that Pebble's fatal errors have parked.
+// It is for tests that count goroutines, after Close.
+func (l *Log) ReleaseParked() {
+	l.engine.freeOne.Do(func() { close(l.engine.release) })
+}
+
+// marked makes Pebble's corruption errors answer to kv.ErrCorrupt.
+func marked(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) && !errors.Is(err, kv.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", kv.ErrCorrupt, err)
+	}
+	return err
+}

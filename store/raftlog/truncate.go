@@ -1,0 +1,76 @@
+package raftlog
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// DeleteRange deletes the entries from low to high, both included; indexes
+// without an entry are ignored. A range that would leave entries on both sides
+// is refused (ErrGap). The end of the log is deleted durably. The deletion of
+// a prefix becomes durable with the next StoreLogs: after a crash the log may
+// begin where it did before.
+func (l *Log) DeleteRange(low, high uint64) error {
+	return l.write("DeleteRange", func() error { return l.deleteRange(low, high) })
+}
+
+// deleteRange runs on the worker, so that no other write changes the ends.
+func (l *Log) deleteRange(low, high uint64) error {
+	l.mu.Lock()
+	first, last := l.mu.first, l.mu.last
+	l.mu.Unlock()
+	if last == 0 || low > high || high < first || low > last {
+		return nil
+	}
+	switch {
+	case high >= last:
+		return l.deleteSuffix(max(low, first), first, last)
+	case low <= first:
+		return l.deletePrefix(first, high)
+	}
+	return fmt.Errorf("%w: deleting %d-%d of %d-%d leaves a hole", ErrGap, low, high, first, last)
+}
+
+func (l *Log) deletePrefix(first, high uint64) error {
+	if err := l.deleteRows(first, high, pebble.NoSync); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.first = high + 1
+	l.mu.tail.dropBefore(high + 1)
+	return nil
+}
+
+// deleteSuffix deletes the entries from low on; with low == first, all.
+func (l *Log) deleteSuffix(low, first, last uint64) error {
+	var end int64
+	if low > first {
+		var err error
+		if end, err = l.offset(low); err != nil {
+			return l.failed.fail(err)
+		}
+	}
+	if err := l.deleteRows(low, last, pebble.Sync); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.last, l.mu.end = low-1, end
+	if low == first {
+		l.mu.first, l.mu.last = 0, 0
+	}
+	l.mu.generation++
+	l.mu.tail.dropFrom(low)
+	l.mu.ahead.forget()
+	return nil
+}
+
+func (l *Log) deleteRows(low, high uint64, o *pebble.WriteOptions) error {
+	batch := l.db.NewBatch()
+	if err := batch.DeleteRange(entryKey(low), entryKeyAfter(high), nil); err != nil {
+		return err
+	}
+	return l.commit(batch, o)
+}
