@@ -60,6 +60,11 @@ func ToStatus(err error) error {
 		return nil
 	}
 	e, isKV := errors.AsType[*kv.Error](err)
+	if isKV && e.Err == nil { // its Error method would panic
+		c := *e
+		c.Err = errNoCause
+		e, err = &c, &c
+	}
 	code, reason := classify(err)
 	if _, isStatus := status.FromError(err); isStatus && !isKV && reason == "" {
 		return err
@@ -79,6 +84,8 @@ func ToStatus(err error) error {
 	return s.Err()
 }
 
+var errNoCause = errors.New("unspecified error")
+
 func classify(err error) (codes.Code, string) {
 	for _, row := range table {
 		if errors.Is(err, row.err) {
@@ -94,9 +101,6 @@ func classify(err error) (codes.Code, string) {
 // message is the cause's text; what kv.Error adds to it travels in the detail.
 func message(err error) string {
 	if e, ok := err.(*kv.Error); ok {
-		if e.Err == nil {
-			return ""
-		}
 		err = e.Err
 	}
 	return clean(err.Error())
