@@ -1,0 +1,218 @@
+package command
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/replkv/replkv/kv"
+)
+
+// Kind says what an operation does. The numbers are for ever.
+type Kind uint8
+
+const (
+	Set         Kind = 1
+	Delete      Kind = 2
+	DeleteRange Kind = 3
+	Epoch       Kind = 4 // first command of a leader's term: opens its reads
+	OpenSession Kind = 5
+	Compact     Kind = 6
+	Setting     Kind = 7
+)
+
+func (k Kind) String() string {
+	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting"}
+	if int(k) < len(names) && k != 0 {
+		return names[k]
+	}
+	return fmt.Sprintf("Kind(%d)", uint8(k))
+}
+
+// opVersion is the version of the body of every kind so far.
+const opVersion = 1
+
+// Op is a decoded operation. Which fields mean something depends on Kind; the
+// byte slices alias the entry.
+type Op struct {
+	Kind Kind
+
+	Key         []byte // Set, Delete; DeleteRange: from
+	To          []byte // DeleteRange: exclusive
+	Open        bool   // DeleteRange: no upper bound
+	Value       []byte // Set
+	Conditional bool   // Set, Delete
+	IfRevision  uint64 // Set, Delete with Conditional; 0: absent
+	ReturnPrev  bool   // Delete, DeleteRange
+	Lease       uint64 // Set
+	MaxKeys     uint64 // DeleteRange: the asker's own limit; 0: none
+
+	Member   []byte    // Epoch, OpenSession: member id (empty for remote clients)
+	Session  SessionID // OpenSession
+	Revision uint64    // Compact
+	ID       uint64    // Setting
+	Number   uint64    // Setting
+}
+
+const (
+	flagConditional = 1 << iota
+	flagReturnPrev
+	flagOpen
+	flagLease
+
+	flagsKnown = flagConditional | flagReturnPrev | flagOpen | flagLease
+)
+
+func (op *Op) flags() byte {
+	var f byte
+	if op.Conditional {
+		f |= flagConditional
+	}
+	if op.ReturnPrev {
+		f |= flagReturnPrev
+	}
+	if op.Open {
+		f |= flagOpen
+	}
+	if op.Lease != 0 {
+		f |= flagLease
+	}
+	return f
+}
+
+// AppendOp appends the encoding of op: kind, version, body length, body.
+func AppendOp(dst []byte, op *Op) []byte {
+	dst = append(dst, byte(op.Kind), opVersion)
+	dst = binary.AppendUvarint(dst, uint64(op.bodyLen()))
+	return op.appendBody(dst)
+}
+
+// OpLen returns the length of AppendOp's encoding.
+func OpLen(op *Op) int {
+	n := op.bodyLen()
+	return 2 + uvarintLen(uint64(n)) + n
+}
+
+func (op *Op) appendBody(dst []byte) []byte {
+	switch op.Kind {
+	case Set, Delete, DeleteRange:
+		dst = append(dst, op.flags())
+		dst = appendBytes(dst, op.Key)
+		if op.Conditional {
+			dst = binary.AppendUvarint(dst, op.IfRevision)
+		}
+		if op.Lease != 0 {
+			dst = binary.AppendUvarint(dst, op.Lease)
+		}
+		if op.Kind == DeleteRange {
+			dst = appendBytes(dst, op.To)
+			dst = binary.AppendUvarint(dst, op.MaxKeys)
+		}
+		if op.Kind == Set {
+			dst = append(dst, op.Value...)
+		}
+	case Epoch:
+		dst = appendBytes(dst, op.Member)
+	case OpenSession:
+		dst = append(dst, op.Session[:]...)
+		dst = appendBytes(dst, op.Member)
+	case Compact:
+		dst = binary.AppendUvarint(dst, op.Revision)
+	case Setting:
+		dst = binary.AppendUvarint(dst, op.ID)
+		dst = binary.AppendUvarint(dst, op.Number)
+	}
+	return dst
+}
+
+func (op *Op) bodyLen() int {
+	n := 0
+	switch op.Kind {
+	case Set, Delete, DeleteRange:
+		n = 1 + uvarintLen(uint64(len(op.Key))) + len(op.Key)
+		if op.Conditional {
+			n += uvarintLen(op.IfRevision)
+		}
+		if op.Lease != 0 {
+			n += uvarintLen(op.Lease)
+		}
+		if op.Kind == DeleteRange {
+			n += uvarintLen(uint64(len(op.To))) + len(op.To) + uvarintLen(op.MaxKeys)
+		}
+		if op.Kind == Set {
+			n += len(op.Value)
+		}
+	case Epoch:
+		n = uvarintLen(uint64(len(op.Member))) + len(op.Member)
+	case OpenSession:
+		n = len(op.Session) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
+	case Compact:
+		n = uvarintLen(op.Revision)
+	case Setting:
+		n = uvarintLen(op.ID) + uvarintLen(op.Number)
+	}
+	return n
+}
+
+func uvarintLen(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+func decodeOp(d *decoder, op *Op) error {
+	*op = Op{Kind: Kind(d.byte())}
+	version := d.byte()
+	body := decoder{b: d.bytes()}
+	if d.err != nil {
+		return fmt.Errorf("%w: operation: %v", kv.ErrCorrupt, d.err)
+	}
+	if op.Kind == 0 || op.Kind > Setting || version != opVersion {
+		return fmt.Errorf("%w: operation %v version %d", kv.ErrFormatTooNew, op.Kind, version)
+	}
+	op.decodeBody(&body)
+	return body.finish(op.Kind.String())
+}
+
+func (op *Op) decodeBody(d *decoder) {
+	switch op.Kind {
+	case Set, Delete, DeleteRange:
+		op.decodeData(d)
+	case Epoch:
+		op.Member = d.bytes()
+	case OpenSession:
+		copy(op.Session[:], d.take(len(op.Session)))
+		op.Member = d.bytes()
+	case Compact:
+		op.Revision = d.uvarint()
+	case Setting:
+		op.ID = d.uvarint()
+		op.Number = d.uvarint()
+	}
+}
+
+func (op *Op) decodeData(d *decoder) {
+	flags := d.byte()
+	if flags&^flagsKnown != 0 {
+		d.fail(fmt.Errorf("flags %#x", flags))
+		return
+	}
+	op.Conditional = flags&flagConditional != 0
+	op.ReturnPrev = flags&flagReturnPrev != 0
+	op.Open = flags&flagOpen != 0
+	op.Key = d.bytes()
+	if op.Conditional {
+		op.IfRevision = d.uvarint()
+	}
+	if flags&flagLease != 0 {
+		op.Lease = d.uvarint()
+	}
+	switch op.Kind {
+	case DeleteRange:
+		op.To = d.bytes()
+		op.MaxKeys = d.uvarint()
+	case Set:
+		op.Value = d.take(len(d.b))
+	}
+}

@@ -1,0 +1,294 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+)
+
+// EntryKind is what a log entry holds, as far as the state machine cares.
+type EntryKind uint8
+
+const (
+	Command       EntryKind = iota // Data is a command envelope
+	Configuration                  // Data is a configuration, opaque here
+)
+
+// Entry is a committed log entry. Data is only read until Apply returns.
+type Entry struct {
+	Index, Term uint64
+	Kind        EntryKind
+	Data        []byte
+}
+
+// Result is the answer to one entry.
+type Result struct {
+	// Skipped: the entry was applied before (a replay after a restart).
+	Skipped bool
+	// Batches has the result of each batch of a command. Its byte slices
+	// belong to the caller.
+	Batches []*command.BatchResult
+}
+
+// Limits of one Pebble batch: entries beyond go into the next, each with its
+// own applied index, so that a burst of large entries needs bounded memory.
+const (
+	maxApplyBytes = 4 << 20
+	maxApplyRows  = 4096
+)
+
+// Apply applies committed entries in index order; those at or below the
+// applied index are skipped. An error is fatal: the member must stop, and
+// nothing after the last whole Pebble batch was applied. Apply is
+// deterministic: its effects depend on the entries and the state alone, not on
+// clock, randomness, map order, local options, or how entries are grouped.
+func (s *Store) Apply(entries []Entry) ([]Result, error) {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	eng, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer eng.release()
+	results := make([]Result, len(entries))
+	a := &s.apply.applier
+	a.begin(eng.db)
+	for i := range entries {
+		if results[i], err = a.entry(&entries[i]); err != nil {
+			break
+		}
+		if a.batch.Len() > maxApplyBytes || len(a.over.rows) > maxApplyRows {
+			if err = a.commit(); err != nil {
+				break
+			}
+			a.begin(eng.db)
+		}
+	}
+	if err == nil {
+		err = a.commit()
+	}
+	if err != nil {
+		a.abandon()
+		s.fail(err)
+		return nil, err
+	}
+	return results, nil
+}
+
+// Advance moves the applied index to (index, term) if it is below: the log
+// holds entries, raft's no-ops, that the state machine never sees, and a
+// snapshot must say that it covers them.
+func (s *Store) Advance(index, term uint64) error {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	if s.state.Load().Index >= index {
+		return nil
+	}
+	eng, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer eng.release()
+	a := &s.apply.applier
+	a.begin(eng.db)
+	a.st.Index, a.st.Term = index, max(term, a.st.Term)
+	if err := a.commit(); err != nil {
+		s.fail(err)
+		return err
+	}
+	return nil
+}
+
+// applier is the state of applying. It lives as long as the store; what it
+// keeps between batches are buffers and the replicated tables.
+type applier struct {
+	s        *Store
+	st       State // including the open batch
+	settings settings
+	sessions sessions
+
+	db     *pebble.DB
+	batch  *pebble.Batch
+	iter   *pebble.Iterator // over committed data; opened at need, closed at commit
+	config []byte           // set by a configuration entry of the open batch
+	over   overlay
+
+	chain   hash.Hash
+	scratch []byte // effects on their way into chain
+	index   indexBuilder
+	key     []byte
+}
+
+// adopt starts from a state that was just loaded.
+func (a *applier) adopt(s *Store, st State, set settings, sess sessions) {
+	a.s, a.st, a.settings, a.sessions = s, st, set, sess
+	a.chain = sha256.New()
+}
+
+func (a *applier) begin(db *pebble.DB) {
+	a.db, a.batch, a.config = db, db.NewBatch(), nil
+	a.over.reset()
+}
+
+// abandon drops the open batch after an error.
+func (a *applier) abandon() {
+	a.closeIter()
+	if a.batch != nil {
+		a.batch.Close()
+		a.batch = nil
+	}
+}
+
+func (a *applier) closeIter() error {
+	if a.iter == nil {
+		return nil
+	}
+	err := a.iter.Close()
+	a.iter = nil
+	return err
+}
+
+// commit writes the open batch and publishes its state to readers.
+func (a *applier) commit() error {
+	if err := a.closeIter(); err != nil {
+		return fmt.Errorf("state: %w", asCorrupt(err))
+	}
+	if a.st == *a.s.state.Load() && a.batch.Empty() {
+		err := a.batch.Close()
+		a.batch = nil
+		return err
+	}
+	a.scratch = a.st.append(a.scratch[:0])
+	err := a.batch.Set(stateKey, a.scratch, nil)
+	if err == nil && a.config != nil {
+		err = a.batch.Set(configKey, a.config, nil)
+	}
+	if err == nil {
+		err = a.batch.Commit(pebble.NoSync) // explicitly: nil would mean Sync
+	}
+	if err == nil {
+		err = a.batch.Close()
+		a.batch = nil
+	}
+	if err != nil {
+		return fmt.Errorf("state: commit: %w", err)
+	}
+	if a.config != nil {
+		a.s.mu.Lock()
+		a.s.mu.config, a.s.mu.configIndex = a.config, a.st.ConfigIndex
+		a.s.mu.Unlock()
+	}
+	st := a.st
+	a.s.state.Store(&st)
+	return nil
+}
+
+func (a *applier) entry(e *Entry) (Result, error) {
+	if e.Index <= a.st.Index {
+		return Result{Skipped: true}, nil
+	}
+	var res Result
+	a.chain.Reset()
+	a.chain.Write(a.st.Chain[:])
+	a.scratch = binary.AppendUvarint(binary.AppendUvarint(a.scratch[:0], e.Index), e.Term)
+	a.index.reset(a.st.TimeMillis)
+	var err error
+	switch e.Kind {
+	case Configuration:
+		a.config = append([]byte{}, e.Data...)
+		a.st.ConfigIndex = e.Index
+		a.scratch = append(a.scratch, e.Data...)
+	case Command:
+		res.Batches, err = a.command(e)
+	default:
+		err = fmt.Errorf("%w: entry kind %d", kv.ErrFormatTooNew, e.Kind)
+	}
+	if err == nil {
+		err = a.index.flush(func(k, v []byte) error { return a.batch.Set(k, v, nil) })
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("apply entry %d of term %d: %w", e.Index, e.Term, err)
+	}
+	a.chain.Write(a.scratch)
+	a.chain.Sum(a.st.Chain[:0])
+	a.st.Index, a.st.Term = e.Index, e.Term
+	return res, nil
+}
+
+func (a *applier) command(e *Entry) ([]*command.BatchResult, error) {
+	env, err := command.DecodeEnvelope(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	if env.Group != 0 {
+		return nil, fmt.Errorf("%w: raft group %d", kv.ErrFormatTooNew, env.Group)
+	}
+	a.st.TimeMillis = max(a.st.TimeMillis, env.TimeMillis)
+	a.st.CommandTerm = e.Term
+	a.index.reset(a.st.TimeMillis)
+	out := make([]*command.BatchResult, len(env.Batches))
+	for i, raw := range env.Batches {
+		b, err := command.DecodeBatch(raw)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = a.sessionBatch(&b); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// batchOps applies the operations of a batch whose session is in order.
+func (a *applier) batchOps(b *command.Batch) (*command.BatchResult, error) {
+	res := &command.BatchResult{Status: command.Applied, Ops: make([]command.OpResult, b.Len())}
+	err := b.Ops(func(i int, op *command.Op) error {
+		r, err := a.op(op, b.Session != command.NoSession)
+		r.Revision = uint64(a.st.Revision)
+		res.Ops[i] = r
+		return err
+	})
+	return res, err
+}
+
+var errNeedsSession = errors.New("operation outside of a session")
+
+func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
+	var res command.OpResult
+	var err error
+	switch op.Kind {
+	case command.Set, command.Delete, command.DeleteRange:
+		if !inSession {
+			return res, fmt.Errorf("%w: %w: %v", kv.ErrCorrupt, errNeedsSession, op.Kind)
+		}
+	}
+	switch op.Kind {
+	case command.Set:
+		res.Status, err = a.set(op)
+	case command.Delete:
+		res, err = a.delete(op)
+	case command.DeleteRange:
+		res, err = a.deleteRange(op)
+	case command.Epoch:
+		res.Status = command.OK // CommandTerm is its effect
+	case command.OpenSession:
+		res.Status, err = a.openSession(op)
+	case command.Compact:
+		res.Status, err = a.compact(op)
+	case command.Setting:
+		res.Status, err = a.setting(op)
+	default:
+		err = fmt.Errorf("%w: operation %v", kv.ErrFormatTooNew, op.Kind)
+	}
+	return res, err
+}

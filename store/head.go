@@ -1,0 +1,284 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/replkv/replkv/internal/command"
+)
+
+// Reads that apply makes. They see blind writes earlier in the same
+// operation, entry and uncommitted Pebble batch (the overlay), then committed
+// data.
+
+// overlay is what the open Pebble batch holds, newest row per key. Blind
+// writes only append to rows; the map is caught up when somebody asks. An
+// indexed Pebble batch would charge every blind write for its skip list.
+type overlay struct {
+	rows  []overlayRow
+	byKey map[string]int // newest row of each key among rows[:seen]
+	seen  int
+}
+
+type overlayRow struct {
+	key []byte // aliases the entry, or is the applier's own
+	rev uint64
+	row row
+}
+
+func (o *overlay) reset() {
+	clear(o.rows)
+	o.rows, o.seen = o.rows[:0], 0
+	clear(o.byKey)
+}
+
+func (o *overlay) add(key []byte, rev uint64, r *row) {
+	o.rows = append(o.rows, overlayRow{key: key, rev: rev, row: *r})
+}
+
+func (o *overlay) catchUp() {
+	if o.byKey == nil {
+		o.byKey = make(map[string]int)
+	}
+	for ; o.seen < len(o.rows); o.seen++ {
+		o.byKey[string(o.rows[o.seen].key)] = o.seen
+	}
+}
+
+func (o *overlay) get(key []byte) *overlayRow {
+	o.catchUp()
+	if i, ok := o.byKey[string(key)]; ok {
+		return &o.rows[i]
+	}
+	return nil
+}
+
+// inRange returns the newest rows of the keys in the range, in key order.
+func (o *overlay) inRange(op *command.Op) []*overlayRow {
+	o.catchUp()
+	var out []*overlayRow
+	for key, i := range o.byKey {
+		if key >= string(op.Key) && (op.Open || key < string(op.To)) {
+			out = append(out, &o.rows[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b *overlayRow) int { return slices.Compare(a.key, b.key) })
+	return out
+}
+
+// committed returns the iterator over committed data.
+func (a *applier) committed() (*pebble.Iterator, error) {
+	if a.iter != nil {
+		return a.iter, nil
+	}
+	it, err := a.db.NewIter(&pebble.IterOptions{UseL6Filters: true, UpperBound: dataEnd(),
+		LowerBound: []byte{spaceData, bareEnd}})
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", asCorrupt(err))
+	}
+	a.iter = it
+	return it, nil
+}
+
+// head returns the newest row of key; needRow asks for the row itself, else
+// mod and tomb may be all that is known.
+func (a *applier) head(key []byte, needRow bool) (head, error) {
+	if o := a.over.get(key); o != nil {
+		return head{mod: o.rev, tomb: o.row.tombstone, row: o.row, known: true}, nil
+	}
+	if !needRow {
+		if c, ok := a.s.recent.Load().get(key); ok {
+			return head{mod: c.mod, tomb: c.tomb}, nil
+		}
+	}
+	it, err := a.committed()
+	if err != nil {
+		return head{}, err
+	}
+	a.key = appendBare(a.key[:0], key)
+	if !it.SeekPrefixGE(a.key) {
+		return head{}, asCorrupt(it.Error())
+	}
+	h, _, err := headAt(it)
+	return h, err
+}
+
+// headAt decodes the row under the iterator. The row's value and the key
+// alias the iterator's memory.
+func headAt(it *pebble.Iterator) (h head, key []byte, err error) {
+	key, rev, err := splitData(it.Key())
+	if err != nil {
+		return h, nil, err
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return h, nil, asCorrupt(err)
+	}
+	r, err := decodeRow(v)
+	return head{mod: rev, tomb: r.tombstone, row: r, known: true}, key, err
+}
+
+// resolveNew fills in create and version of a new row of key at the current
+// revision, if the recently written keys know them, and keeps them knowing.
+func (a *applier) resolveNew(key []byte, r *row) error {
+	cache := a.s.recent.Load()
+	rev := uint64(a.st.Revision)
+	c, ok := cache.get(key)
+	switch {
+	case !ok:
+		// An unknown past: this row may be the first or the millionth.
+		cache.put(key, recentSlot{mod: rev, base: rev})
+		return nil
+	case c.tomb:
+		r.resolved, r.create, r.version = true, rev, 1
+	case c.resolved:
+		r.resolved, r.create, r.version = true, c.create, c.version+1
+	case c.since >= resolveWalk && c.base <= uint64(a.s.state.Load().Revision):
+		// Bound the walk of readers to a hot key: resolve its base, which is
+		// committed, once in so many writes.
+		create, version, found, err := a.resolveCommitted(key, c.base)
+		if err != nil {
+			return err
+		}
+		if found {
+			r.resolved, r.create, r.version = true, create, version+c.since+1
+		} else {
+			// Compaction removed the base and settled a younger row.
+			c.base, c.since = rev, ^uint64(0)
+		}
+	}
+	if r.resolved {
+		cache.put(key, recentSlot{mod: rev, resolved: true, create: r.create, version: r.version})
+	} else {
+		cache.put(key, recentSlot{mod: rev, base: c.base, since: c.since + 1})
+	}
+	return nil
+}
+
+// learn tells the recently written keys what a condition's read found, so that
+// the row about to be written needs no resolution.
+func (a *applier) learn(key []byte, h *head) {
+	switch {
+	case !h.live():
+		a.s.recent.Load().put(key, recentSlot{mod: max(h.mod, 1), tomb: true})
+	case h.known && h.row.resolved:
+		a.s.recent.Load().put(key, recentSlot{mod: h.mod, resolved: true, create: h.row.create, version: h.row.version})
+	}
+}
+
+// resolveCommitted resolves the committed row (key, rev).
+func (a *applier) resolveCommitted(key []byte, rev uint64) (create, version uint64, found bool, err error) {
+	it, err := a.committed()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	a.key = appendVersion(appendBare(a.key[:0], key), rev)
+	if !it.SeekPrefixGE(a.key) {
+		return 0, 0, false, asCorrupt(it.Error())
+	}
+	h, _, err := headAt(it)
+	if err != nil || h.mod != rev || h.tomb {
+		// Compaction may have removed it; then nobody walks that far either.
+		return 0, 0, false, err
+	}
+	create, version, _, err = resolve(it, h.mod, &h.row)
+	return create, version, err == nil, err
+}
+
+// appendPrev adds the version h of key to the previous items of res.
+func (a *applier) appendPrev(res *command.OpResult, key []byte, h *head) error {
+	create, version, err := a.resolveHead(key, h)
+	if err != nil {
+		return err
+	}
+	res.Prev = append(res.Prev, command.PrevItem{Key: slices.Clone(key), Value: slices.Clone(h.row.value),
+		Create: create, Mod: h.mod, Version: version, Lease: h.row.lease})
+	return nil
+}
+
+// resolveHead returns create and version of the newest row of key.
+func (a *applier) resolveHead(key []byte, h *head) (create, version uint64, err error) {
+	if h.row.resolved {
+		return h.row.create, h.row.version, nil
+	}
+	// Uncommitted rows of the key, newest first, then committed ones.
+	for i := len(a.over.rows) - 1; i >= 0; i-- {
+		o := &a.over.rows[i]
+		if string(o.key) != string(key) || o.rev > h.mod {
+			continue
+		}
+		if o.row.tombstone {
+			return create, version, nil
+		}
+		if o.row.resolved {
+			if create == 0 {
+				create = o.row.create
+			}
+			return o.row.create, version + o.row.version, nil
+		}
+		create, version = o.rev, version+1
+	}
+	it, err := a.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err != nil {
+		return 0, 0, asCorrupt(err)
+	}
+	defer it.Close()
+	if !it.SeekPrefixGE(appendBare(nil, key)) {
+		return create, version, asCorrupt(it.Error())
+	}
+	older, _, err := headAt(it)
+	if err != nil || older.tomb {
+		return create, version, err
+	}
+	c, v, _, err := resolve(it, older.mod, &older.row)
+	return c, v + version, err
+}
+
+// liveKeys calls fn with each live key of the range in order, until it says
+// false; the arguments are valid during the call. It merges committed rows
+// with the overlay, which wins.
+func (a *applier) liveKeys(op *command.Op, fn func(key []byte, h *head) (bool, error)) (bool, error) {
+	upper := dataEnd()
+	if !op.Open {
+		upper = appendBare(nil, op.To)
+	}
+	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: appendBare(nil, op.Key), UpperBound: upper})
+	if err != nil {
+		return false, asCorrupt(err)
+	}
+	defer it.Close()
+	over := a.over.inRange(op)
+	valid := it.First()
+	for valid || len(over) > 0 {
+		var h head
+		var key []byte
+		if valid {
+			if h, key, err = headAt(it); err != nil {
+				return false, err
+			}
+		}
+		if len(over) > 0 && (!valid || string(over[0].key) <= string(key)) {
+			if o := over[0]; valid && string(o.key) == string(key) {
+				valid = it.NextPrefix()
+			}
+			key = over[0].key
+			h = head{mod: over[0].rev, tomb: over[0].row.tombstone, row: over[0].row, known: true}
+			over = over[1:]
+			if h.live() {
+				if ok, err := fn(key, &h); !ok || err != nil {
+					return false, err
+				}
+			}
+			continue
+		}
+		if h.live() {
+			if ok, err := fn(key, &h); !ok || err != nil {
+				return false, err
+			}
+		}
+		valid = it.NextPrefix()
+	}
+	return true, asCorrupt(it.Error())
+}

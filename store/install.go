@@ -1,0 +1,168 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/kv"
+)
+
+// Incoming is a received snapshot, whole, checked and durable, that waits for
+// Install or Discard.
+type Incoming struct {
+	Cluster [16]byte
+	State   State
+	Config  []byte
+	s       *Store
+	dir     string
+}
+
+// Receive reads a checkpoint's stream into a temporary directory and checks
+// it. Nothing of the live state changes.
+func (s *Store) Receive(r io.Reader) (*Incoming, error) {
+	h, err := readStreamHeader(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkSpace(h); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.mu.serial++
+	in := &Incoming{Cluster: h.cluster, State: h.state, Config: h.config, s: s,
+		dir: s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%sincoming-%06d", tempPrefix, s.mu.serial))}
+	s.mu.Unlock()
+	if err := in.receive(r, h); err != nil {
+		return nil, errors.Join(fmt.Errorf("receive snapshot: %w", err), in.Discard())
+	}
+	return in, nil
+}
+
+// checkSpace refuses a snapshot that would fill the disk: until the swap both
+// states are there.
+func (s *Store) checkSpace(h *streamHeader) error {
+	var need int64
+	for _, f := range h.files {
+		need += f.size
+	}
+	du, err := s.opts.FS.GetDiskUsage(s.dir)
+	if err == nil && uint64(need) > du.AvailBytes {
+		return fmt.Errorf("receive snapshot: %d bytes needed, %d free in %s", need, du.AvailBytes, s.dir)
+	}
+	return nil
+}
+
+func (in *Incoming) receive(r io.Reader, h *streamHeader) error {
+	fs := in.s.opts.FS
+	if err := fs.MkdirAll(in.dir, 0o755); err != nil {
+		return err
+	}
+	buf := make([]byte, 256<<10)
+	for _, f := range h.files {
+		if err := receiveFile(fs, fs.PathJoin(in.dir, f.name), r, f, buf); err != nil {
+			return err
+		}
+	}
+	var trailer [len(streamTrailer)]byte
+	if _, err := io.ReadFull(r, trailer[:]); err != nil {
+		return noEOF(err)
+	}
+	if string(trailer[:]) != streamTrailer {
+		return fmt.Errorf("%w: snapshot stream ends with %q", kv.ErrCorrupt, trailer)
+	}
+	return syncDir(fs, in.dir)
+}
+
+func receiveFile(fs vfs.FS, path string, r io.Reader, f fileInfo, buf []byte) error {
+	file, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	var sum sum32
+	for left := f.size; left > 0 && err == nil; {
+		n, rerr := io.ReadFull(r, buf[:min(left, int64(len(buf)))])
+		if rerr != nil {
+			err = noEOF(rerr)
+			break
+		}
+		sum.write(buf[:n])
+		left -= int64(n)
+		_, err = file.Write(buf[:n])
+	}
+	var want [4]byte
+	if err == nil {
+		_, err = io.ReadFull(r, want[:])
+	}
+	if err == nil && string(want[:]) != string(sum.bytes()) {
+		err = fmt.Errorf("%w: snapshot file %s: checksum", kv.ErrCorrupt, f.name)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// Discard deletes what was received.
+func (in *Incoming) Discard() error { return in.s.opts.FS.RemoveAll(in.dir) }
+
+// Install makes the received snapshot the live state. All that can fail comes
+// before the swap; readers of the old state finish on it. A snapshot at or
+// below the applied index changes nothing: the live state is the same history
+// and longer. Install consumes in, whatever it returns.
+func (s *Store) Install(in *Incoming) error {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	old := s.eng.Load()
+	if old == nil {
+		return errors.Join(kv.ErrClosed, in.Discard())
+	}
+	if s.state.Load().Index >= in.State.Index {
+		return in.Discard()
+	}
+	fs := s.opts.FS
+	name := nextEngineName(old.dir)
+	dir := fs.PathJoin(s.dir, name)
+	if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), syncDir(fs, s.dir)); err != nil {
+		return errors.Join(fmt.Errorf("install snapshot: %w", err), in.Discard(), fs.RemoveAll(dir))
+	}
+	eng, err := openEngine(dir, s.opts, false, s.fail)
+	if err == nil {
+		err = s.checkInstalled(eng, in)
+		if err == nil {
+			err = s.writeCurrent(name)
+		}
+		if err != nil {
+			eng.release()
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("install snapshot: %w", err), fs.RemoveAll(dir))
+	}
+	if err := s.adopt(eng); err != nil {
+		s.fail(err) // after the pointer moved there is no way back
+		return err
+	}
+	oldDir := old.dir
+	old.onClose = func() {
+		if err := fs.RemoveAll(oldDir); err != nil {
+			s.opts.Logger.Warn("state: old engine stays on disk until the next start", "error", err)
+		}
+	}
+	old.release()
+	return nil
+}
+
+// checkInstalled compares what the files say with what the header said.
+func (s *Store) checkInstalled(eng *engine, in *Incoming) error {
+	st, err := loadState(eng.db)
+	if err != nil {
+		return err
+	}
+	if st != in.State {
+		return fmt.Errorf("%w: snapshot files are at index %d, its header at %d", kv.ErrCorrupt, st.Index, in.State.Index)
+	}
+	return nil
+}

@@ -1,0 +1,447 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+)
+
+// model is what the store must be equal to: every version of every key, and
+// the answers of operations, without batches, caches, rows or files.
+type model struct {
+	rev, compacted kv.Revision
+	keys           map[string][]kv.Item // oldest first; Version 0: a deletion
+}
+
+func newModel() *model { return &model{rev: 1, keys: map[string][]kv.Item{}} }
+
+func (m *model) at(key string, rev kv.Revision) (kv.Item, bool) {
+	h := m.keys[key]
+	for i := len(h) - 1; i >= 0; i-- {
+		if h[i].ModRevision <= rev {
+			return h[i], h[i].Version > 0
+		}
+	}
+	return kv.Item{}, false
+}
+
+func (m *model) scan(r kv.Range, rev kv.Revision, reverse bool) []kv.Item {
+	var out []kv.Item
+	for k := range m.keys {
+		if it, ok := m.at(k, rev); ok && r.Contains(k) {
+			out = append(out, it)
+		}
+	}
+	slices.SortFunc(out, func(a, b kv.Item) int {
+		if reverse {
+			a, b = b, a
+		}
+		return cmp.Compare(a.Key, b.Key)
+	})
+	return out
+}
+
+func (m *model) put(key string, value []byte) {
+	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: m.rev, ModRevision: m.rev, Version: 1}
+	if prev, ok := m.at(key, m.rev); ok {
+		it.CreateRevision, it.Version = prev.CreateRevision, prev.Version+1
+	}
+	m.keys[key] = append(m.keys[key], it)
+}
+
+func (m *model) holds(op *command.Op) bool {
+	it, ok := m.at(string(op.Key), m.rev)
+	return !op.Conditional || op.IfRevision == 0 && !ok || ok && uint64(it.ModRevision) == op.IfRevision
+}
+
+func (m *model) apply(op *command.Op) command.OpResult {
+	res := command.OpResult{Status: command.OK}
+	key := string(op.Key)
+	switch op.Kind {
+	case command.Set:
+		if !m.holds(op) {
+			res.Status = command.Conflict
+			break
+		}
+		m.rev++
+		m.put(key, op.Value)
+	case command.Delete, command.DeleteRange:
+		if !m.holds(op) {
+			res.Status = command.Conflict
+			break
+		}
+		r := kv.Key(key)
+		if op.Kind == command.DeleteRange {
+			if r = kv.Between(key, string(op.To)); op.Open {
+				r = kv.From(key)
+			}
+		}
+		items := m.scan(r, m.rev, false)
+		if op.MaxKeys > 0 && uint64(len(items)) > op.MaxKeys {
+			res.Status = command.TooLarge
+			break
+		}
+		if len(items) > 0 {
+			m.rev++
+		}
+		res.Deleted = uint64(len(items))
+		for _, it := range items {
+			m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
+			if op.ReturnPrev {
+				res.Prev = append(res.Prev, command.PrevItem{Key: []byte(it.Key), Value: it.Value,
+					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version)})
+			}
+		}
+	case command.Compact:
+		switch rev := kv.Revision(op.Revision); {
+		case rev <= m.compacted:
+			res.Status = command.Compacted
+		case rev > m.rev:
+			res.Status = command.Future
+		default:
+			m.compacted = rev
+		}
+	}
+	res.Revision = uint64(m.rev)
+	return res
+}
+
+// keysPool has keys that are prefixes of each other and hold zeros and the
+// length byte of the row suffix: what a careless encoding confuses.
+var keysPool = []string{"a", "a\x00", "a\x00\x00", "ab", "b", "b\x09", "\x00", "\x00\x00", "\x09", "\xff", "\xff\xff",
+	"b\x00\x00\x00\x00\x00\x00\x00\x01\x09", "key-1", "key-2", "key-3", "key", "k"}
+
+func randomOp(rng *rand.Rand, m *model) *command.Op {
+	key := func() []byte { return []byte(keysPool[rng.IntN(len(keysPool))]) }
+	rev := func() uint64 {
+		if it, ok := m.at(string(key()), m.rev); ok && rng.IntN(2) == 0 {
+			return uint64(it.ModRevision)
+		}
+		return uint64(rng.IntN(int(m.rev) + 1))
+	}
+	op := &command.Op{Key: key()}
+	switch n := rng.IntN(100); {
+	case n < 45:
+		op.Kind = command.Set
+	case n < 60:
+		op.Kind, op.Conditional = command.Set, true
+		if rng.IntN(2) == 0 {
+			if it, ok := m.at(string(op.Key), m.rev); ok {
+				op.IfRevision = uint64(it.ModRevision)
+			}
+		} else {
+			op.IfRevision = rev()
+		}
+	case n < 80:
+		op.Kind, op.ReturnPrev = command.Delete, rng.IntN(2) == 0
+		if rng.IntN(3) == 0 {
+			op.Conditional, op.IfRevision = true, rev()
+		}
+	case n < 95:
+		op.Kind, op.ReturnPrev = command.DeleteRange, rng.IntN(2) == 0
+		op.To = key()
+		if string(op.Key) > string(op.To) {
+			op.Key, op.To = op.To, op.Key
+		}
+		if op.Open = rng.IntN(8) == 0; op.Open {
+			op.To = nil
+		}
+		op.MaxKeys = uint64(rng.IntN(6))
+	default:
+		op.Kind, op.Key = command.Compact, nil
+		op.Revision = uint64(rng.IntN(int(m.rev) + 2))
+	}
+	if op.Kind == command.Set {
+		op.Value = fmt.Appendf(nil, "v%d", rng.IntN(1000))
+		if rng.IntN(10) == 0 {
+			op.Value = nil
+		}
+	}
+	return op
+}
+
+var testSession = command.SessionID{1, 2, 3}
+
+func encodeBatch(session command.SessionID, seq, low uint64, ops ...*command.Op) []byte {
+	b := command.AppendBatchHeader(nil, session, seq, low, len(ops))
+	for _, op := range ops {
+		b = command.AppendOp(b, op)
+	}
+	return b
+}
+
+func encodeEntry(index uint64, batches ...[]byte) Entry {
+	return Entry{Index: index, Term: 1 + index/100, Data: command.AppendEnvelope(nil,
+		command.Envelope{TimeMillis: index * 10, Batches: batches})}
+}
+
+func openSessionEntry(index uint64) Entry {
+	return encodeEntry(index, encodeBatch(command.NoSession, 0, 0,
+		&command.Op{Kind: command.OpenSession, Session: testSession, Member: []byte("m")}))
+}
+
+func equalResult(got, want *command.BatchResult) bool {
+	return string(command.AppendResult(nil, got)) == string(command.AppendResult(nil, want))
+}
+
+func equalItems(a, b []kv.Item) bool {
+	return slices.EqualFunc(a, b, func(x, y kv.Item) bool { return sameItem(x, y) })
+}
+
+func sameItem(x, y kv.Item) bool {
+	return x.Key == y.Key && string(x.Value) == string(y.Value) && x.CreateRevision == y.CreateRevision &&
+		x.ModRevision == y.ModRevision && x.Version == y.Version
+}
+
+// script is a random history with the model's answers.
+type script struct {
+	entries []Entry
+	want    [][]*command.BatchResult
+	models  []*model // the model after each entry shares history: only rev and compacted are per entry
+	final   *model
+}
+
+func randomScript(rng *rand.Rand, entries int) *script {
+	m := newModel()
+	s := &script{final: m}
+	s.entries = append(s.entries, openSessionEntry(1))
+	s.want = append(s.want, []*command.BatchResult{{Status: command.Applied,
+		Ops: []command.OpResult{{Status: command.OK, Revision: 1}}}})
+	s.models = append(s.models, &model{rev: 1})
+	seq, low := uint64(0), uint64(0)
+	var lastRaw []byte
+	var lastWant *command.BatchResult
+	for i := range entries {
+		var raws [][]byte
+		var wants []*command.BatchResult
+		for range 1 + rng.IntN(3) {
+			if lastRaw != nil && rng.IntN(8) == 0 { // a retry: same answer, no effect
+				raws, wants = append(raws, lastRaw), append(wants, lastWant)
+				continue
+			}
+			seq++
+			low = max(low, seq-min(seq, uint64(1+rng.IntN(20))))
+			res := &command.BatchResult{Status: command.Applied}
+			var ops []*command.Op
+			for range rng.IntN(6) {
+				op := randomOp(rng, m)
+				ops = append(ops, op)
+				res.Ops = append(res.Ops, m.apply(op))
+			}
+			lastRaw, lastWant = encodeBatch(testSession, seq, low, ops...), res
+			raws, wants = append(raws, lastRaw), append(wants, res)
+		}
+		s.entries = append(s.entries, encodeEntry(uint64(i)+2, raws...))
+		s.want = append(s.want, wants)
+		s.models = append(s.models, &model{rev: m.rev, compacted: m.compacted})
+	}
+	return s
+}
+
+// TestMetamorphic runs a random history under random groupings of entries,
+// with compactions, sweeps, settlings, reopenings, crashes and moves to
+// another store by checkpoint in between, and demands the model's answers.
+func TestMetamorphic(t *testing.T) {
+	seeds := 40
+	if testing.Short() {
+		seeds = 8
+	}
+	base := rand.Uint64()
+	for i := range seeds {
+		seed := uint64(i) // fixed seeds first, then fresh ones
+		if i >= seeds/2 {
+			seed = base + uint64(i)
+		}
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 1))
+			s := randomScript(rng, 150)
+			runMetamorphic(t, rng, s)
+		})
+	}
+}
+
+// TestGrouping applies one history whole, and one entry at a time, and demands
+// the same chain and data.
+func TestGrouping(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	s := randomScript(rng, 300)
+	whole := openMem(t, vfs.NewMem())
+	single := openMem(t, vfs.NewMem())
+	if _, err := whole.Apply(s.entries); err != nil {
+		t.Fatal(err)
+	}
+	for i := range s.entries {
+		if _, err := single.Apply(s.entries[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if whole.State() != single.State() {
+		t.Fatalf("states differ:\n%+v\n%+v", whole.State(), single.State())
+	}
+}
+
+func openMem(t *testing.T, fs vfs.FS) *Store {
+	t.Helper()
+	s, err := Open("state", Options{FS: fs, MemTableBytes: 256 << 10, CacheBytes: 1 << 20,
+		OnFatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
+	fs := vfs.NewCrashableMem()
+	s := openMem(t, fs)
+	durable := uint64(0)
+	for next := 0; next < len(sc.entries); {
+		n := min(1+rng.IntN(12), len(sc.entries)-next)
+		got, err := s.Apply(sc.entries[next : next+n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range got {
+			for j, b := range r.Batches {
+				if !equalResult(b, sc.want[next+i][j]) {
+					t.Fatalf("entry %d batch %d:\n got %+v\nwant %+v", next+i, j, b, sc.want[next+i][j])
+				}
+			}
+		}
+		next += n
+		m := *sc.final
+		m.rev, m.compacted = sc.models[next-1].rev, sc.models[next-1].compacted
+		checkReads(t, rng, s, &m)
+		switch rng.IntN(8) {
+		case 0:
+			if err := s.Sweep(); err != nil {
+				t.Fatal(err)
+			}
+			checkReads(t, rng, s, &m)
+		case 1:
+			if durable, err = s.Flush(); err != nil || durable != s.State().Index {
+				t.Fatalf("flush: %d, %v; applied %d", durable, err, s.State().Index)
+			}
+		case 2:
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = openMem(t, fs)
+			durable = s.State().Index
+			if int(durable) != next {
+				t.Fatalf("after Close the applied index is %d, want %d", durable, next)
+			}
+		case 3: // crash: lose what was not synced, replay from there
+			fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+			s.Close()
+			s = openMem(t, fs)
+			at := s.State().Index
+			if at < durable || at > uint64(next) {
+				t.Fatalf("after a crash the applied index is %d; durable was %d, applied %d", at, durable, next)
+			}
+			durable, next = at, int(at)
+		case 4:
+			s = moveByCheckpoint(t, s, &fs)
+			durable = s.State().Index
+			checkReads(t, rng, s, &m)
+		case 5:
+			for _, k := range keysPool {
+				if err := s.janitor.settleKey(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checkReads(t, rng, s, &m)
+		}
+	}
+}
+
+// moveByCheckpoint streams s into a fresh store on another file system.
+func moveByCheckpoint(t *testing.T, s *Store, fs **vfs.MemFS) *Store {
+	t.Helper()
+	c, err := s.Checkpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	*fs = vfs.NewCrashableMem()
+	to := openMem(t, *fs)
+	r := c.Reader([16]byte{9})
+	counted := &countingReader{r: r}
+	in, err := to.Receive(counted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counted.n != c.Size([16]byte{9}) {
+		t.Fatalf("stream of %d bytes, Size said %d", counted.n, c.Size([16]byte{9}))
+	}
+	if err := to.Install(in); err != nil {
+		t.Fatal(err)
+	}
+	if to.State() != s.State() {
+		t.Fatalf("installed %+v, want %+v", to.State(), s.State())
+	}
+	if err := errors.Join(r.Close(), c.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+type countingReader struct {
+	r interface{ Read([]byte) (int, error) }
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func checkReads(t *testing.T, rng *rand.Rand, s *Store, m *model) {
+	t.Helper()
+	for range 4 {
+		key := keysPool[rng.IntN(len(keysPool))]
+		want, ok := m.at(key, m.rev)
+		got, err := s.Get(key, 0)
+		if ok != (err == nil) || err != nil && !errors.Is(err, kv.ErrNotFound) || ok && !sameItem(got, want) {
+			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v", key, m.rev, got, err, want, ok)
+		}
+		rev := kv.Revision(1 + rng.IntN(int(m.rev)))
+		got, err = s.Get(key, rev)
+		want, ok = m.at(key, rev)
+		if rev < m.compacted {
+			if !errors.Is(err, kv.ErrCompacted) {
+				t.Fatalf("Get(%q) at compacted %d: %v", key, rev, err)
+			}
+		} else if ok != (err == nil) || ok && !sameItem(got, want) {
+			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v (compacted %d)", key, rev, got, err, want, ok, m.compacted)
+		}
+	}
+	from, to := keysPool[rng.IntN(len(keysPool))], keysPool[rng.IntN(len(keysPool))]
+	if from > to {
+		from, to = to, from
+	}
+	r := kv.Between(from, to)
+	if rng.IntN(3) == 0 {
+		r = kv.From(from)
+	}
+	rev := max(m.compacted, kv.Revision(1+rng.IntN(int(m.rev))), 1)
+	p := Page{Revision: rev, Reverse: rng.IntN(2) == 0, Limit: rng.IntN(4)}
+	got, _, more, err := s.Scan(r, p)
+	want := m.scan(r, rev, p.Reverse)
+	wantMore := p.Limit > 0 && len(want) > p.Limit
+	if wantMore {
+		want = want[:p.Limit]
+	}
+	if err != nil || !equalItems(got, want) || more != wantMore {
+		t.Fatalf("Scan(%v, %+v) =\n%+v, more %v, %v; want\n%+v, more %v", r, p, got, more, err, want, wantMore)
+	}
+}

@@ -1,0 +1,327 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/kv"
+)
+
+// Store is the state machine. One goroutine at a time applies or installs;
+// any number read.
+type Store struct {
+	dir  string
+	opts Options
+
+	eng   atomic.Pointer[engine] // nil once closed
+	state atomic.Pointer[State]  // of the last committed batch
+
+	// apply serialises Apply, Advance and Install, and guards what they own.
+	apply struct {
+		sync.Mutex
+		applier applier
+	}
+
+	recent  atomic.Pointer[recent]
+	janitor *janitor
+
+	mu struct {
+		sync.Mutex
+		config          []byte // newest configuration applied
+		configIndex     uint64
+		fatal           error // first fatal error; sticky
+		closing         bool
+		checkpoints     []*Checkpoint // open ones
+		checkpointCount int           // and those in the making
+		serial          int           // names of temporary directories
+	}
+}
+
+// The names in a store's directory. CURRENT holds the name of the live engine
+// directory and is replaced by rename.
+const (
+	currentName    = "CURRENT"
+	enginePrefix   = "db-"
+	tempPrefix     = "tmp-"
+	checkpointsDir = "checkpoints"
+)
+
+// Open opens the store in dir, creating it if it is not there, and removes
+// what a crash left over. The caller holds a lock on a directory above it.
+func Open(dir string, o Options) (*Store, error) {
+	o = o.withDefaults()
+	s := &Store{dir: dir, opts: o}
+	if err := o.FS.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	if err := syncDir(o.FS, o.FS.PathDir(dir)); err != nil {
+		return nil, err
+	}
+	name, err := s.currentEngine()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.removeLeftovers(name); err != nil {
+		return nil, err
+	}
+	eng, err := openEngine(o.FS.PathJoin(dir, name), o, false, s.fail)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.adopt(eng); err != nil {
+		return nil, errors.Join(err, eng.db.Close())
+	}
+	s.janitor = startJanitor(s)
+	return s, nil
+}
+
+// currentEngine reads CURRENT; for a new store it writes it first.
+func (s *Store) currentEngine() (string, error) {
+	fs := s.opts.FS
+	f, err := fs.Open(fs.PathJoin(s.dir, currentName))
+	if err == nil {
+		b, err := io.ReadAll(io.LimitReader(f, 256))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return "", fmt.Errorf("state: %w", err)
+		}
+		name := strings.TrimSuffix(string(b), "\n")
+		if !strings.HasPrefix(name, enginePrefix) || strings.ContainsAny(name, "/\\") {
+			return "", fmt.Errorf("%w: state: %s says %q", kv.ErrCorrupt, currentName, b)
+		}
+		if _, err := fs.Stat(fs.PathJoin(s.dir, name)); err != nil {
+			return "", fmt.Errorf("%w: state: %s names a directory that is not there: %w", kv.ErrCorrupt, currentName, err)
+		}
+		return name, nil
+	}
+	if !errors.Is(err, iofs.ErrNotExist) {
+		return "", fmt.Errorf("state: %w", err)
+	}
+	name := enginePrefix + "000001"
+	if err := fs.MkdirAll(fs.PathJoin(s.dir, name), 0o755); err != nil {
+		return "", fmt.Errorf("state: %w", err)
+	}
+	return name, s.writeCurrent(name)
+}
+
+// writeCurrent makes name the live engine, atomically and durably.
+func (s *Store) writeCurrent(name string) error {
+	fs := s.opts.FS
+	if err := writeFileSync(fs, fs.PathJoin(s.dir, tempPrefix+currentName), []byte(name+"\n")); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := fs.Rename(fs.PathJoin(s.dir, tempPrefix+currentName), fs.PathJoin(s.dir, currentName)); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return syncDir(fs, s.dir)
+}
+
+// removeLeftovers deletes engines, checkpoints and temporary files that a
+// crash left behind.
+func (s *Store) removeLeftovers(current string) error {
+	fs := s.opts.FS
+	names, err := fs.List(s.dir)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		stale := n == checkpointsDir || strings.HasPrefix(n, tempPrefix) ||
+			strings.HasPrefix(n, enginePrefix) && n != current
+		if !stale {
+			continue
+		}
+		if err := fs.RemoveAll(fs.PathJoin(s.dir, n)); err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+	}
+	return nil
+}
+
+// nextEngineName returns a name that follows cur.
+func nextEngineName(cur string) string {
+	n, _ := strconv.Atoi(strings.TrimPrefix(path.Base(cur), enginePrefix))
+	return fmt.Sprintf("%s%06d", enginePrefix, n+1)
+}
+
+// adopt loads the state of eng and makes it the live one.
+func (s *Store) adopt(eng *engine) error {
+	st, err := loadState(eng.db)
+	if err != nil {
+		return err
+	}
+	config, err := getCopy(eng.db, configKey)
+	if err != nil {
+		return err
+	}
+	settings, err := loadSettings(eng.db)
+	if err != nil {
+		return err
+	}
+	sessions, err := loadSessions(eng.db)
+	if err != nil {
+		return err
+	}
+	s.apply.applier.adopt(s, st, settings, sessions)
+	s.recent.Store(newRecent())
+	s.mu.Lock()
+	s.mu.config, s.mu.configIndex = config, st.ConfigIndex
+	s.mu.Unlock()
+	s.state.Store(&st)
+	s.eng.Store(eng)
+	return nil
+}
+
+func loadState(r pebble.Reader) (State, error) {
+	b, err := getCopy(r, stateKey)
+	if err != nil {
+		return State{}, err
+	}
+	if b == nil {
+		return State{Revision: 1}, nil
+	}
+	return decodeState(b)
+}
+
+// getCopy returns the value of key, nil if it is absent.
+func getCopy(r pebble.Reader, key []byte) ([]byte, error) {
+	v, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", asCorrupt(err))
+	}
+	defer closer.Close()
+	return append([]byte{}, v...), nil
+}
+
+// State returns where the state machine stands.
+func (s *Store) State() State { return *s.state.Load() }
+
+// Config returns the newest configuration applied, opaque to the store, and
+// the index of its entry; 0 if there was none.
+func (s *Store) Config() ([]byte, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.mu.config), s.mu.configIndex
+}
+
+// acquire returns the live engine with a reference.
+func (s *Store) acquire() (*engine, error) {
+	for {
+		e := s.eng.Load()
+		if e == nil {
+			return nil, kv.ErrClosed
+		}
+		if e.tryAcquire() {
+			return e, nil
+		}
+		// Swapped out between the two: the next load sees its successor.
+	}
+}
+
+// fail records the first fatal error and reports it.
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	first := s.mu.fatal == nil && !s.mu.closing
+	if s.mu.fatal == nil {
+		s.mu.fatal = err
+	}
+	s.mu.Unlock()
+	if first {
+		s.opts.OnFatal(err)
+	}
+}
+
+// Err returns the first fatal error.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.fatal
+}
+
+// Flush makes everything applied durable and returns the durable index.
+func (s *Store) Flush() (uint64, error) {
+	e, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer e.release()
+	if err := e.db.Flush(); err != nil {
+		return 0, fmt.Errorf("state: flush: %w", err)
+	}
+	return durableIndex(e.db)
+}
+
+// durableIndex reads the applied index that is in files.
+func durableIndex(db *pebble.DB) (uint64, error) {
+	st, _, err := durableState(db)
+	return st.Index, err
+}
+
+// Close flushes and closes the store once its readers are gone. After a fatal
+// error it leaves the engine as it is: a parked Pebble goroutine may hold its
+// mutex. It is idempotent.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	closing, fatal := s.mu.closing, s.mu.fatal
+	s.mu.closing = true
+	s.mu.Unlock()
+	if closing {
+		return nil
+	}
+	if fatal != nil {
+		s.janitor.cancel()
+		s.eng.Store(nil)
+		return nil
+	}
+	s.janitor.stop()
+	s.apply.Lock()
+	e := s.eng.Swap(nil)
+	s.apply.Unlock()
+	err := e.db.Flush() // Pebble's Close does not
+	e.release()
+	<-e.closed
+	return errors.Join(err, e.closeErr)
+}
+
+// Size returns the bytes that the store's files take on disk.
+func (s *Store) Size() (int64, error) {
+	e, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer e.release()
+	return int64(e.db.Metrics().DiskSpaceUsage()), nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return nil
+}
+
+func writeFileSync(fs vfs.FS, name string, b []byte) error {
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
+}
