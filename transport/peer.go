@@ -133,9 +133,9 @@ func (p *peer) takeConnsLocked() []*conn {
 		p.mu.stream = nil
 		st.close()
 	}
-	conns := p.mu.conns[:]
+	conns := p.mu.conns // a copy
 	p.mu.conns = [laneCount]*conn{}
-	return append([]*conn(nil), conns...)
+	return conns[:]
 }
 
 func (p *peer) close() {
