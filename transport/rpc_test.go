@@ -172,7 +172,7 @@ func TestAnErrorOfRaftBecomesACode(t *testing.T) {
 			{raft.ErrRaftShutdown, codes.Unavailable},
 			{raft.ErrUnsupportedProtocol, codes.FailedPrecondition},
 			{errors.New("unexpected command"), codes.Internal}, // by this text raft knows a peer without pre-vote
-			{nil, codes.Internal}, // neither error nor response
+			{nil, codes.Internal},                              // neither error nor response
 		} {
 			answer = c.err
 			err := a.RequestPreVote("b", "b:1", &raft.RequestPreVoteRequest{RPCHeader: header("a"), Term: 1}, &raft.RequestPreVoteResponse{})
