@@ -98,6 +98,11 @@ var (
 // raft's own goroutines may call an armed Guard's LogStore and StableStore
 // methods; Pin, BytesFrom, Err, Failed and Close are for everyone.
 //
+// The transport must refuse pipelines (raft.ErrPipelineReplicationNotSupported):
+// raft's pipelineReplicate leaves a helper behind when it is ended, for which
+// Shutdown().Error() would wait for ever. Heartbeats must go to the
+// transport's Consumer, else it may be a transport's goroutine that ends.
+//
 // A read that hangs is reported but cannot be left: its goroutine ends once
 // the disk answers, and Shutdown().Error() waits for it.
 type Guard struct {

@@ -86,6 +86,15 @@ func (nullFSM) Restore(r io.ReadCloser) error       { return r.Close() }
 func (nullFSM) Persist(s raft.SnapshotSink) error   { return s.Close() }
 func (nullFSM) Release()                            {}
 
+// unpipelined is a transport without pipelines: raft's pipelineReplicate does
+// not defer the end of its helper goroutine, so a Guard that ends it would
+// leave the helper, and Shutdown().Error(), waiting for ever.
+type unpipelined struct{ *raft.InmemTransport }
+
+func (unpipelined) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
 // member is a raft node on a guarded store.
 type member struct {
 	id    raft.ServerID
@@ -107,7 +116,7 @@ func (m *member) start() error {
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger, c.TrailingLogs = m.id, hclog.NewNullLogger(), 1
 	return m.guard.Start(func() (err error) {
-		m.raft, err = raft.NewRaft(c, nullFSM{}, m.guard, m.guard, raft.NewInmemSnapshotStore(), m.trans)
+		m.raft, err = raft.NewRaft(c, nullFSM{}, m.guard, m.guard, raft.NewInmemSnapshotStore(), unpipelined{m.trans})
 		return err
 	})
 }
