@@ -211,3 +211,25 @@ func TestStall(t *testing.T) {
 	}
 	close(hang)
 }
+
+// TestGuardedEIO: Pebble parks the goroutine that met EIO, the guard ends the
+// one that raft called from, and both report it once.
+func TestGuardedEIO(t *testing.T) {
+	fs := &faultFS{FS: vfs.NewMem()}
+	l := open(t, "dir", raftlog.Options{FS: fs})
+	fatal := make(chan error, 10)
+	g := raftlog.NewGuard(l, raftlog.GuardOptions{OnFatal: func(err error) { fatal <- err }})
+	g.Arm()
+	fs.failAt.Store(1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.StoreLogs(logtest.Entries(1, 3, 1))
+		t.Error("StoreLogs returned")
+	}()
+	<-ended
+	if err := g.Close(); !errors.Is(err, syscall.EIO) || len(fatal) != 1 {
+		t.Errorf("Close = %v, OnFatal called %d times", err, len(fatal))
+	}
+	l.ReleaseParked()
+}
