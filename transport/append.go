@@ -64,6 +64,7 @@ func logBytes(l *raft.Log) int { return len(l.Data) + len(l.Extensions) + logFra
 // the receiver has verified by then.
 func splitAppend(r *raft.AppendEntriesRequest) ([]*raft.AppendEntriesRequest, error) {
 	// The addresses in the header are the only rest without a fixed size.
+	//lint:ignore SA1019 raft still sends the deprecated field
 	base := len(r.ID) + len(r.Addr) + len(r.Leader) + logFrameBytes
 	var parts []*raft.AppendEntriesRequest
 	rest, size, from := *r, base, 0

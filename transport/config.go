@@ -58,7 +58,8 @@ type Config struct {
 	// fallback. It must not block. May be nil.
 	Resolve func(id string) (addr string, ok bool)
 	// CheckPeer has the last word on a peer whose cluster, group and addressee
-	// are right. It runs for each RPC, must not block, and may be nil.
+	// are right. It runs for each RPC, and once for a stream, which lives ten
+	// seconds at most (a snapshot's longer). It must not block, and may be nil.
 	CheckPeer func(Identity) error
 	// Handler serves the Peer service; nil: UNAVAILABLE.
 	Handler Handler
@@ -85,8 +86,9 @@ type Timeouts struct {
 	// TimeoutNow bounds the request to start an election. Default 2 s: while it
 	// hangs, raft refuses all writes.
 	TimeoutNow time.Duration
-	// SnapshotStall ends an InstallSnapshot of which no byte moved for so long,
-	// on either side. Default 15 s.
+	// SnapshotStall ends an InstallSnapshot of which raft read no byte for so
+	// long. The sender waits twice as long: it sees progress in steps of a quarter
+	// of the receiver's flow control window, at most 4 MiB. Default 15 s.
 	SnapshotStall time.Duration
 	// SnapshotFinish bounds the time from the last byte to the answer: the
 	// receiver syncs and restores meanwhile. Default 10 min.

@@ -21,7 +21,9 @@ func decodeHeader(m *pb.RPCHeader) raft.RPCHeader {
 
 func encodeAppendRequest(r *raft.AppendEntriesRequest) *pb.AppendEntriesRequest {
 	m := &pb.AppendEntriesRequest{
-		RpcHeader: encodeHeader(r.RPCHeader), Term: r.Term, Leader: r.Leader,
+		RpcHeader: encodeHeader(r.RPCHeader), Term: r.Term,
+		//lint:ignore SA1019 raft still sends the deprecated field
+		Leader:       r.Leader,
 		PrevLogEntry: r.PrevLogEntry, PrevLogTerm: r.PrevLogTerm, LeaderCommitIndex: r.LeaderCommitIndex,
 	}
 	if len(r.Entries) > 0 {
@@ -91,7 +93,9 @@ func decodeAppendResponse(m *pb.AppendEntriesResponse) raft.AppendEntriesRespons
 
 func encodeVoteRequest(r *raft.RequestVoteRequest) *pb.RequestVoteRequest {
 	return &pb.RequestVoteRequest{
-		RpcHeader: encodeHeader(r.RPCHeader), Term: r.Term, Candidate: r.Candidate,
+		RpcHeader: encodeHeader(r.RPCHeader), Term: r.Term,
+		//lint:ignore SA1019 raft still sends the deprecated field
+		Candidate:    r.Candidate,
 		LastLogIndex: r.LastLogIndex, LastLogTerm: r.LastLogTerm, LeadershipTransfer: r.LeadershipTransfer,
 	}
 }

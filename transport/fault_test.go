@@ -53,7 +53,7 @@ func calls(a *Transport) map[string]struct {
 		"TimeoutNow": {to.TimeoutNow, func() error {
 			return a.TimeoutNow("b", "b:1", &raft.TimeoutNowRequest{RPCHeader: header("a")}, &raft.TimeoutNowResponse{})
 		}},
-		"InstallSnapshot": {to.SnapshotStall, func() error {
+		"InstallSnapshot": {2 * to.SnapshotStall, func() error {
 			return a.InstallSnapshot("b", "b:1", snapshotRequest("a", 1<<40), &raft.InstallSnapshotResponse{}, endless{})
 		}},
 		"Confirm":   {to.Confirm, func() error { _, _, err := a.Confirm(ctx, "b", "b:1", 2); return err }},
@@ -129,6 +129,22 @@ func swallow(b *Transport) {
 			return
 		}
 	}
+}
+
+func TestCloseDoesNotWaitForABlackHole(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		a, b := start(t, n, "a"), start(t, n, "b")
+		consume(t, b, echo)
+		warmUp(t, a)
+		n.Cut("a", "b")
+		var wg sync.WaitGroup
+		wg.Go(func() { calls(a)["InstallSnapshot"].call() }) // fills all buffers
+		synctest.Wait()
+		within(t, 0, func() {
+			a.Close()
+			wg.Wait()
+		})
+	})
 }
 
 func TestAfterACutCallsGoThroughAtOnce(t *testing.T) {

@@ -1,11 +1,9 @@
 package transport
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -60,11 +58,6 @@ type peer struct {
 		conns      [laneCount]*conn
 		stream     *appendStream // idle and ready for use; nil while one is in use
 	}
-}
-
-type conn struct {
-	*grpc.ClientConn
-	misses int // deadlines missed in a row; guarded by peer.mu
 }
 
 // peer returns the peer of that id, at the address that Config.Resolve knows,
@@ -149,7 +142,7 @@ func (p *peer) close() {
 func closeConns(conns []*conn) {
 	for _, c := range conns {
 		if c != nil {
-			_ = c.Close() // the only error is that it was closed before
+			c.Close()
 		}
 	}
 }
@@ -164,11 +157,10 @@ func (p *peer) conn(l lane) (*conn, error) {
 	if c := p.mu.conns[l]; c != nil {
 		return c, nil
 	}
-	cc, err := grpc.NewClient("passthrough:///"+p.mu.addr, p.t.dialOptions(p.id)...)
+	c, err := newConn(p.mu.addr, p.t.cfg.Dial, p.t.dialOptions(p.id))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", p.id, p.mu.addr, err)
 	}
-	c := &conn{ClientConn: cc}
 	p.mu.conns[l] = c
 	return c, nil
 }
@@ -192,7 +184,7 @@ func (p *peer) missed(l lane, c *conn, limit int) {
 	p.mu.Unlock()
 	if reset {
 		p.t.cfg.Logger.Info("peer does not answer; dialing anew", "peer", p.id)
-		_ = c.Close() // the only error is that it was closed before
+		c.Close()
 	}
 }
 
@@ -204,9 +196,6 @@ func (t *Transport) dialOptions(id string) []grpc.DialOption {
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			return t.cfg.Dial(ctx, addr)
-		}),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(laneIdle),

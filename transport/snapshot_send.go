@@ -20,7 +20,7 @@ const snapshotChunkBytes = 256 << 10
 var errStalled = status.Error(codes.DeadlineExceeded, "the snapshot makes no progress")
 
 // InstallSnapshot implements raft.Transport. It takes as long as it needs while
-// bytes move; without progress it ends after SnapshotStall.
+// bytes move; without progress it ends (Timeouts.SnapshotStall).
 func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	p, err := t.peer(string(id), string(target))
 	if err != nil {
@@ -33,9 +33,9 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(context.Canceled) // also tells the receiver that the rest will not come
 	s := &snapshotSender{
-		timeouts: t.cfg.Timeouts,
-		stall:    time.AfterFunc(t.cfg.Timeouts.SnapshotStall, func() { cancel(errStalled) }),
+		stallAfter: 2 * t.cfg.Timeouts.SnapshotStall, finish: t.cfg.Timeouts.SnapshotFinish,
 	}
+	s.stall = time.AfterFunc(s.stallAfter, func() { cancel(errStalled) })
 	defer s.stall.Stop()
 	m, err := s.send(t.outgoing(ctx, p.id), pb.NewRaftTransportClient(c), args, data)
 	switch {
@@ -51,8 +51,8 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 }
 
 type snapshotSender struct {
-	timeouts Timeouts
-	stall    *time.Timer // cancels the RPC; reset by each message that went out
+	stallAfter, finish time.Duration
+	stall              *time.Timer // cancels the RPC; reset by each message that went out
 }
 
 func (s *snapshotSender) send(ctx context.Context, client pb.RaftTransportClient, args *raft.InstallSnapshotRequest, data io.Reader) (*pb.InstallSnapshotResponse, error) {
@@ -67,7 +67,7 @@ func (s *snapshotSender) send(ctx context.Context, client pb.RaftTransportClient
 	if err != nil && !errors.Is(err, errReceiverEnded) && err != io.EOF {
 		return nil, err
 	}
-	s.stall.Reset(s.timeouts.SnapshotFinish)
+	s.stall.Reset(s.finish)
 	return rpc.CloseAndRecv() // knows why the receiver ended the stream, if it did
 }
 
@@ -86,7 +86,7 @@ func (s *snapshotSender) copy(rpc pb.RaftTransport_InstallSnapshotClient, size i
 			if err := rpc.Send(&pb.InstallSnapshotRequest{Data: buf[:n]}); err != nil {
 				return sendError(err)
 			}
-			s.stall.Reset(s.timeouts.SnapshotStall)
+			s.stall.Reset(s.stallAfter)
 		}
 		switch {
 		case err == nil:

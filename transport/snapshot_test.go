@@ -169,10 +169,10 @@ func TestASlowSnapshotTakesItsTime(t *testing.T) {
 		consume(t, b, func(rpc raft.RPC) {
 			got, err := readSnapshot(rpc.Reader, slowWriter{}, make([]byte, 64<<10))
 			time.Sleep(5 * time.Minute) // the restore
-			rpc.Respond(&raft.InstallSnapshotResponse{Success: got == 4<<20}, err)
+			rpc.Respond(&raft.InstallSnapshotResponse{Success: got == 16<<20}, err)
 		})
 		var resp raft.InstallSnapshotResponse
-		if err := a.InstallSnapshot("b", "b:1", snapshotRequest("a", 4<<20), &resp, stream(4<<20)); err != nil || !resp.Success {
+		if err := a.InstallSnapshot("b", "b:1", snapshotRequest("a", 16<<20), &resp, stream(16<<20)); err != nil || !resp.Success {
 			t.Fatalf("%+v, %v", resp, err)
 		}
 	})
@@ -181,7 +181,7 @@ func TestASlowSnapshotTakesItsTime(t *testing.T) {
 type slowWriter struct{}
 
 func (slowWriter) Write(b []byte) (int, error) {
-	time.Sleep(2 * time.Second)
+	time.Sleep(200 * time.Millisecond) // 320 KB/s
 	return len(b), nil
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 
@@ -30,7 +31,9 @@ func badConfigurations() map[string][]byte {
 		"no servers": servers(), "no voter": servers(raft.Server{ID: "a", Address: "a:1", Suffrage: raft.Nonvoter}),
 		"twice": servers(a, a), "same address": servers(a, raft.Server{ID: "b", Address: "a:1"}),
 		"no id": servers(a, raft.Server{Address: "b:1"}), "no address": servers(a, raft.Server{ID: "b"}),
-		"suffrage": servers(a, raft.Server{ID: "b", Address: "b:1", Suffrage: 7}),
+		"huge string": append([]byte("\x81\xa7Servers\x91\x81\xa2ID"), 0xdb, 0xff, 0xff, 0xff, 0xff),
+		"deep":        append([]byte("\x81\xa7Xervers"), bytes.Repeat([]byte{0x91}, 1<<20)...),
+		"suffrage":    servers(a, raft.Server{ID: "b", Address: "b:1", Suffrage: 7}),
 	}
 }
 
