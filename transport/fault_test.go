@@ -135,10 +135,11 @@ func TestCloseDoesNotWaitForABlackHole(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		a, b := start(t, n, "a"), start(t, n, "b")
 		consume(t, b, echo)
-		warmUp(t, a)
-		n.Cut("a", "b")
 		var wg sync.WaitGroup
-		wg.Go(func() { calls(a)["InstallSnapshot"].call() }) // fills all buffers
+		wg.Go(func() { // by then the flow control window is larger than the buffers on the way
+			data := &hook{r: endless{}, after: 5 << 20, f: func() { n.Cut("a", "b") }}
+			a.InstallSnapshot("b", "b:1", snapshotRequest("a", 1<<40), &raft.InstallSnapshotResponse{}, data)
+		})
 		synctest.Wait()
 		within(t, 0, func() {
 			a.Close()
