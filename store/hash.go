@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/replkv/replkv/kv"
 )
 
@@ -37,4 +39,20 @@ func (s *Store) HashAt(rev kv.Revision) (sum [32]byte, items int, err error) {
 		}
 		from = kv.From(page[len(page)-1].Key + "\x00")
 	}
+}
+
+// Plant overwrites the newest value of key behind the back of apply, so that
+// a test can see whether a difference between replicas is noticed.
+func (s *Store) Plant(key, value string) error {
+	e, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer e.release()
+	item, err := s.getNewest(e, key)
+	if err != nil {
+		return err
+	}
+	r := row{resolved: true, create: uint64(item.CreateRevision), version: uint64(item.Version)}
+	return e.db.Set(appendVersion(appendBare(nil, key), uint64(item.ModRevision)), append(r.appendHeader(nil), value...), pebble.NoSync)
 }

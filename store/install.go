@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/store/disk"
 )
 
 // Incoming is a received snapshot, whole, checked and durable, that waits for
@@ -73,7 +74,7 @@ func (in *Incoming) receive(r io.Reader, h *streamHeader) error {
 	if string(trailer[:]) != streamTrailer {
 		return fmt.Errorf("%w: snapshot stream ends with %q", kv.ErrCorrupt, trailer)
 	}
-	return syncDir(fs, in.dir)
+	return disk.SyncDir(fs, in.dir)
 }
 
 func receiveFile(fs vfs.FS, path string, r io.Reader, f fileInfo, buf []byte) error {
@@ -125,7 +126,7 @@ func (s *Store) Install(in *Incoming) error {
 	fs := s.opts.FS
 	name := nextEngineName(old.dir)
 	dir := fs.PathJoin(s.dir, name)
-	if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), syncDir(fs, s.dir)); err != nil {
+	if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), disk.SyncDir(fs, s.dir)); err != nil {
 		return errors.Join(fmt.Errorf("install snapshot: %w", err), in.Discard(), fs.RemoveAll(dir))
 	}
 	eng, err := openEngine(dir, s.opts, false, s.fail)

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"path"
 	"slices"
@@ -13,9 +12,9 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/store/disk"
 )
 
 // Store is the state machine. One goroutine at a time applies or installs;
@@ -62,11 +61,8 @@ const (
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{dir: dir, opts: o}
-	if err := o.FS.MkdirAll(dir, 0o755); err != nil {
+	if err := disk.MkdirAll(o.FS, dir); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
-	}
-	if err := syncDir(o.FS, o.FS.PathDir(dir)); err != nil {
-		return nil, err
 	}
 	name, err := s.currentEngine()
 	if err != nil {
@@ -89,12 +85,8 @@ func Open(dir string, o Options) (*Store, error) {
 // currentEngine reads CURRENT; for a new store it writes it first.
 func (s *Store) currentEngine() (string, error) {
 	fs := s.opts.FS
-	f, err := fs.Open(fs.PathJoin(s.dir, currentName))
+	b, err := disk.ReadFile(fs, fs.PathJoin(s.dir, currentName), 256)
 	if err == nil {
-		b, err := io.ReadAll(io.LimitReader(f, 256))
-		if err = errors.Join(err, f.Close()); err != nil {
-			return "", fmt.Errorf("state: %w", err)
-		}
 		name := strings.TrimSuffix(string(b), "\n")
 		if !strings.HasPrefix(name, enginePrefix) || strings.ContainsAny(name, "/\\") {
 			return "", fmt.Errorf("%w: state: %s says %q", kv.ErrCorrupt, currentName, b)
@@ -117,13 +109,10 @@ func (s *Store) currentEngine() (string, error) {
 // writeCurrent makes name the live engine, atomically and durably.
 func (s *Store) writeCurrent(name string) error {
 	fs := s.opts.FS
-	if err := writeFileSync(fs, fs.PathJoin(s.dir, tempPrefix+currentName), []byte(name+"\n")); err != nil {
+	if err := disk.WriteFile(fs, fs.PathJoin(s.dir, currentName), []byte(name+"\n")); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	if err := fs.Rename(fs.PathJoin(s.dir, tempPrefix+currentName), fs.PathJoin(s.dir, currentName)); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	return syncDir(fs, s.dir)
+	return nil
 }
 
 // removeLeftovers deletes engines, checkpoints and temporary files that a
@@ -136,7 +125,7 @@ func (s *Store) removeLeftovers(current string) error {
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		stale := n == checkpointsDir || strings.HasPrefix(n, tempPrefix) ||
+		stale := n == checkpointsDir || n == currentName+".tmp" || strings.HasPrefix(n, tempPrefix) ||
 			strings.HasPrefix(n, enginePrefix) && n != current
 		if !stale {
 			continue
@@ -304,24 +293,4 @@ func (s *Store) Size() (int64, error) {
 	}
 	defer e.release()
 	return int64(e.db.Metrics().DiskSpaceUsage()), nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	return nil
-}
-
-func writeFileSync(fs vfs.FS, name string, b []byte) error {
-	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
 }

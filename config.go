@@ -1,0 +1,256 @@
+package replkv
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/store/disk"
+)
+
+// Config says where a member lives, who it is and whom it works with. A zero
+// field is a documented default. Open copies it.
+type Config struct {
+	// Dir holds everything the member must not lose. It is created if it is
+	// not there, locked while the store is open, and belongs to one member of
+	// one cluster for ever; never restore it from a backup. Required.
+	Dir string
+	// ID names the member in its cluster: 1 to 63 of [a-z0-9.-]. It may be
+	// empty only without Addr.
+	ID string
+	// ClusterToken keeps clusters apart that have equal InitialCluster tables,
+	// such as staging and production. It must be the same on all members, and
+	// never change.
+	ClusterToken string
+
+	// Addr, host:port, is what peers dial. Empty: a single member without
+	// network. It must be an address that peers can reach: 0.0.0.0 and :: are
+	// refused.
+	Addr string
+	// Listen, host:port, or Listener: where the handle serves its peers
+	// itself. With neither, the application mounts the peer service on its
+	// own gRPC server: RegisterPeer, before Serve. The handle owns Listener.
+	Listen   string
+	Listener net.Listener
+	// Dial opens connections to peers. The default dials TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// PeerDialOptions are added to those of the connections to peers.
+	PeerDialOptions []grpc.DialOption
+
+	// InitialCluster is the table of all first voters, this one among them:
+	// the same on each. It counts when Dir is empty, and is ignored
+	// afterwards. Required with Addr when Dir is empty.
+	InitialCluster []Member
+
+	// PeerTLS secures the traffic between members: the certificate is used in
+	// both directions, and its DNS names must hold the member's ID (but see
+	// PeerID). Required with Addr, unless InsecurePeers is set.
+	PeerTLS *tls.Config
+	// PeerID returns the member id that a peer's certificate is for. The
+	// default takes a certificate for each of its DNS names.
+	PeerID func(*x509.Certificate) (string, error)
+	// InsecurePeers lets anybody who reaches Addr act as a member. For tests,
+	// and networks where somebody else authenticates.
+	InsecurePeers bool
+
+	// Logger receives what operators should know. nil: silent.
+	Logger *slog.Logger
+
+	// ElectionTimeout is how long a follower waits for its leader, and a
+	// candidate for votes, at least; the double at most. Default 1 s: it must
+	// exceed the longest pause of disk and process, else leaders change for
+	// nothing.
+	ElectionTimeout time.Duration
+	// HeartbeatInterval is how often a leader tells that it lives. Default, and
+	// upper limit, a tenth of ElectionTimeout.
+	HeartbeatInterval time.Duration
+	// RequestTimeout is the deadline of calls whose ctx has none, but for the
+	// bodies of scans. Default 10 s.
+	RequestTimeout time.Duration
+
+	MaxKeyBytes   int // default 4096; at most 64 KiB
+	MaxValueBytes int // default 1 MiB; at most 3 MiB: a log entry must fit a message
+	MaxTxnOps     int // keys that one DeleteRange may delete; default 10,000; at most 100,000
+
+	// MaxInFlightBytes bounds the writes that wait on this member, and
+	// separately those forwarded to it; beyond it ErrOverloaded. Default 64 MiB.
+	MaxInFlightBytes int64
+	// CacheBytes is the block cache of the state. Default 64 MiB.
+	CacheBytes int64
+	// SnapshotLogBytes is how much log may gather before a snapshot truncates
+	// it, and so bounds what a restart replays. Default 64 MiB.
+	SnapshotLogBytes int64
+	// TrailingLogBytes is how much log stays after a snapshot, so that a
+	// follower that was away for a moment needs no snapshot. Default 16 MiB.
+	TrailingLogBytes int64
+
+	edges hook.Edges
+}
+
+// Member is a row of the table of members.
+type Member struct {
+	ID   string
+	Addr string
+	// Nonvoter: receives the data, counts for no quorum. Not in
+	// InitialCluster.
+	Nonvoter bool
+}
+
+// localID and localAddr stand for a member without network.
+const (
+	localID   = "local"
+	localAddr = "local:0"
+)
+
+var validID = regexp.MustCompile(`^[a-z0-9.-]{1,63}$`)
+
+// withDefaults validates c and fills in its defaults.
+func (c Config) withDefaults() (Config, error) {
+	bad := func(format string, args ...any) (Config, error) {
+		return Config{}, fmt.Errorf("%w: "+format, append([]any{ErrInvalidConfig}, args...)...)
+	}
+	if c.Dir == "" {
+		return bad("Dir is empty")
+	}
+	if c.Addr == "" {
+		if c.Listen != "" || c.Listener != nil || len(c.InitialCluster) > 0 {
+			return bad("Listen, Listener and InitialCluster need an Addr")
+		}
+		c.InitialCluster = nil
+		if c.ID == "" {
+			c.ID = localID
+		}
+	}
+	if !validID.MatchString(c.ID) {
+		return bad("ID %q is not 1 to 63 of [a-z0-9.-]", c.ID)
+	}
+	if c.Addr != "" {
+		if err := c.checkNetwork(); err != nil {
+			return Config{}, err
+		}
+	}
+	c.InitialCluster = slices.Clone(c.InitialCluster)
+	if c.PeerTLS != nil {
+		c.PeerTLS = c.PeerTLS.Clone()
+	}
+	if err := c.timing(); err != nil {
+		return Config{}, err
+	}
+	return c.limits()
+}
+
+// checkNetwork validates what a member with peers needs.
+func (c *Config) checkNetwork() error {
+	if err := checkAddr(c.Addr); err != nil {
+		return err
+	}
+	if c.Listen != "" && c.Listener != nil {
+		return fmt.Errorf("%w: both Listen and Listener", ErrInvalidConfig)
+	}
+	if c.PeerTLS == nil && !c.InsecurePeers {
+		return fmt.Errorf("%w: Addr is set without PeerTLS: set PeerTLS, or InsecurePeers if anybody who reaches %s may act as a member",
+			ErrInvalidConfig, c.Addr)
+	}
+	seen := map[string]bool{}
+	for _, m := range c.InitialCluster {
+		switch {
+		case !validID.MatchString(m.ID):
+			return fmt.Errorf("%w: InitialCluster: ID %q is not 1 to 63 of [a-z0-9.-]", ErrInvalidConfig, m.ID)
+		case seen[m.ID] || seen[m.Addr]:
+			return fmt.Errorf("%w: InitialCluster: member %s at %s is there twice", ErrInvalidConfig, m.ID, m.Addr)
+		case m.Nonvoter:
+			return fmt.Errorf("%w: InitialCluster: %s is a non-voter; they are added later", ErrInvalidConfig, m.ID)
+		case m.ID == c.ID && m.Addr != c.Addr:
+			return fmt.Errorf("%w: InitialCluster has %s at %s, Addr is %s", ErrInvalidConfig, m.ID, m.Addr, c.Addr)
+		}
+		if err := checkAddr(m.Addr); err != nil {
+			return err
+		}
+		seen[m.ID], seen[m.Addr] = true, true
+	}
+	if len(c.InitialCluster) > 0 && !seen[c.ID] {
+		return fmt.Errorf("%w: InitialCluster does not hold this member, %s", ErrInvalidConfig, c.ID)
+	}
+	return nil
+}
+
+func checkAddr(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" || port == "0" {
+		return fmt.Errorf("%w: address %q is not host:port", ErrInvalidConfig, addr)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return fmt.Errorf("%w: address %q is not one that peers can dial", ErrInvalidConfig, addr)
+	}
+	return nil
+}
+
+func (c *Config) timing() error {
+	setDefault(&c.ElectionTimeout, time.Second)
+	setDefault(&c.HeartbeatInterval, c.ElectionTimeout/10)
+	setDefault(&c.RequestTimeout, 10*time.Second)
+	if c.ElectionTimeout < 50*time.Millisecond {
+		return fmt.Errorf("%w: ElectionTimeout %v is under 50ms", ErrInvalidConfig, c.ElectionTimeout)
+	}
+	if c.HeartbeatInterval < time.Millisecond || c.HeartbeatInterval > c.ElectionTimeout/10 {
+		return fmt.Errorf("%w: HeartbeatInterval %v is not between 1ms and a tenth of ElectionTimeout, %v",
+			ErrInvalidConfig, c.HeartbeatInterval, c.ElectionTimeout/10)
+	}
+	if c.RequestTimeout < 0 {
+		return fmt.Errorf("%w: RequestTimeout %v", ErrInvalidConfig, c.RequestTimeout)
+	}
+	return nil
+}
+
+func (c Config) limits() (Config, error) {
+	setDefault(&c.MaxKeyBytes, 4096)
+	setDefault(&c.MaxValueBytes, 1<<20)
+	setDefault(&c.MaxTxnOps, 10_000)
+	setDefault(&c.MaxInFlightBytes, 64<<20)
+	setDefault(&c.CacheBytes, 64<<20)
+	setDefault(&c.SnapshotLogBytes, 64<<20)
+	setDefault(&c.TrailingLogBytes, 16<<20)
+	var wrong []string
+	check := func(name string, v, low, high int64) {
+		if v < low || v > high {
+			wrong = append(wrong, fmt.Sprintf("%s %d is not between %d and %d", name, v, low, high))
+		}
+	}
+	check("MaxKeyBytes", int64(c.MaxKeyBytes), 1, 64<<10)
+	check("MaxValueBytes", int64(c.MaxValueBytes), 1, 3<<20)
+	check("MaxTxnOps", int64(c.MaxTxnOps), 1, 100_000)
+	check("MaxInFlightBytes", c.MaxInFlightBytes, 4<<20, 1<<40)
+	check("CacheBytes", c.CacheBytes, 1<<20, 1<<40)
+	check("SnapshotLogBytes", c.SnapshotLogBytes, 1<<10, 1<<40)
+	check("TrailingLogBytes", c.TrailingLogBytes, 1, 1<<40)
+	if len(wrong) > 0 {
+		return Config{}, fmt.Errorf("%w: %s", ErrInvalidConfig, strings.Join(wrong, "; "))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.edges.FS == nil {
+		c.edges.FS = disk.Default
+	}
+	if c.edges.Now == nil {
+		c.edges.Now = time.Now
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}

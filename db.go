@@ -1,0 +1,250 @@
+package replkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+
+	"github.com/replkv/replkv/store"
+	"github.com/replkv/replkv/store/raftlog"
+	"github.com/replkv/replkv/transport"
+)
+
+// DB is an open store: one member of a cluster. Its methods may be called from
+// any goroutine.
+type DB struct {
+	cfg   Config
+	log   *slog.Logger
+	id    *identity
+	lock  io.Closer
+	state *store.Store
+	guard *raftlog.Guard
+	trans *transport.Transport
+	raft  *raft.Raft
+
+	snaps   *snapshots
+	leads   *leaderWatch
+	entries *entryQueue
+	writes  *writer
+	reads   *reads
+	peers   peerErrors
+
+	applied   waitList // the applied index
+	revisions waitList // the revision applied
+
+	listener net.Listener // served by the handle itself; nil if the application mounts the peer service
+	server   *grpc.Server
+
+	// ctx ends when the store stops for whatever reason; its cause is what
+	// calls answer.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	wg       sync.WaitGroup // every goroutine of the handle but the workers
+	workers  sync.WaitGroup // those that propose entries
+	taker    sync.WaitGroup // the one that takes snapshots
+	tearDown sync.Once
+	started  chan struct{} // closed when raft runs
+	gone     chan struct{} // closed when teardown is over
+
+	mu     sync.Mutex // protects the fields below
+	err    error      // why the store stopped
+	closed error      // what Close answers
+	left   string     // what teardown could not free
+}
+
+// background runs fn on a goroutine that teardown waits for.
+func (db *DB) background(fn func()) {
+	// Never after teardown began to wait: ctx ends first, and all callers run
+	// on goroutines that wg holds already or check ctx under stop's lock.
+	db.wg.Add(1)
+	go func() {
+		defer db.wg.Done()
+		fn()
+	}()
+}
+
+// Done returns a channel that is closed when the store has stopped: by Close
+// or Shutdown, or because it could not go on (Err says why).
+func (db *DB) Done() <-chan struct{} { return db.ctx.Done() }
+
+// Err returns nil while the store works, ErrClosed after Close, or what stopped
+// it.
+func (db *DB) Err() error {
+	if db.ctx.Err() == nil {
+		return nil
+	}
+	return db.stopped()
+}
+
+func (db *DB) stopped() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.err == nil {
+		return ErrClosed
+	}
+	return db.err
+}
+
+// Ready waits until this member can serve: it knows a leader and has applied
+// everything committed before the call.
+func (db *DB) Ready(ctx context.Context) error {
+	ctx, cancel := db.deadline(ctx)
+	defer cancel()
+	if err := db.reads.barrier(ctx); err != nil {
+		return db.callError("Ready", OutcomeNotDone, err)
+	}
+	return nil
+}
+
+// stop makes every call and goroutine of the handle end with cause. The first
+// cause wins.
+func (db *DB) stop(cause error) {
+	db.mu.Lock()
+	if db.err == nil {
+		db.err = cause
+	}
+	db.mu.Unlock()
+	db.cancel(cause)
+}
+
+// fatal is called, once, with the first error after which this member can not
+// be trusted: it stops, and tears down on a goroutine of its own.
+func (db *DB) fatal(err error) {
+	db.log.Error("the store stops", "error", err)
+	db.stop(err)
+	go db.teardown()
+}
+
+// Close stops the store at once and frees what it holds. Calls under way end
+// with ErrClosed. It may be called again. To spare the cluster an election, use
+// Shutdown.
+func (db *DB) Close() error {
+	db.stop(ErrClosed)
+	db.teardown()
+	<-db.gone
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.closed
+}
+
+// Shutdown hands leadership over, lets the writes under way finish, and closes
+// the store. If ctx ends first, it closes at once and returns ctx's error.
+// Applications call it before their gRPC server's GracefulStop.
+func (db *DB) Shutdown(ctx context.Context) error {
+	db.writes.close()
+	err := db.drain(ctx)
+	if err == nil {
+		err = db.handOver(ctx)
+	}
+	return errors.Join(err, db.Close())
+}
+
+func (db *DB) drain(ctx context.Context) error {
+	for !db.writes.drained() && db.ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		pause(ctx, nil)
+	}
+	return nil
+}
+
+// handOver makes another voter lead, if this member does and there is one.
+// Without a quorum nothing is handed over, which is no error.
+func (db *DB) handOver(ctx context.Context) error {
+	if db.ctx.Err() != nil || db.raft.State() != raft.Leader || len(db.voters()) < 2 {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- db.raft.LeadershipTransfer().Error() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			db.log.Warn("leadership was not handed over", "error", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-db.ctx.Done():
+		return nil
+	}
+}
+
+// teardownPatience bounds each wait of teardown: after a fatal error a disk
+// that hangs may never let go.
+const teardownPatience = 5 * time.Second
+
+// teardown frees everything, in this order: stop serving and dialing, so that
+// nothing more commits; let raft answer what is under way; stop raft; wait for
+// our goroutines; close the stores.
+func (db *DB) teardown() {
+	db.tearDown.Do(func() {
+		defer close(db.gone)
+		var errs []error
+		db.writes.close()
+		db.entries.close()
+		if db.server != nil {
+			db.server.Stop()
+		}
+		errs = append(errs, db.trans.Close())
+		wait := func(wg *sync.WaitGroup) func() error { return func() error { wg.Wait(); return nil } }
+		// raft must live until it has answered: it forgets futures when it stops.
+		errs = append(errs, db.waitFor("snapshot", wait(&db.taker)))
+		db.settleFutures()
+		if err := db.waitFor("raft", func() error { return db.raft.Shutdown().Error() }); err != nil {
+			errs = append(errs, err)
+		}
+		errs = append(errs, db.waitFor("workers", wait(&db.workers)), db.waitFor("goroutines", wait(&db.wg)))
+		errs = append(errs, db.waitFor("state", db.state.Close), db.waitFor("log", db.guard.Close))
+		errs = append(errs, db.lock.Close())
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		if db.err == ErrClosed {
+			db.closed = errors.Join(errs...)
+		}
+	})
+}
+
+// settleFutures waits, briefly, until raft has answered the entries in flight:
+// a future whose entry is committed but not yet applied when raft shuts down
+// is never answered.
+func (db *DB) settleFutures() {
+	for range 200 {
+		if db.entries.inFlight() == 0 || db.guard.Err() != nil {
+			return
+		}
+		// Without peers nothing more commits. If all that is committed is
+		// applied, raft's shutdown answers the rest.
+		if len(db.voters()) > 1 && db.raft.CommitIndex() <= db.state.State().Index {
+			return
+		}
+		t := time.NewTimer(time.Millisecond)
+		<-t.C
+	}
+}
+
+// waitFor runs fn and gives up on it after a while, noting what is left.
+func (db *DB) waitFor(what string, fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	t := time.NewTimer(teardownPatience)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		db.left += what + " "
+		return fmt.Errorf("%s did not stop within %v", what, teardownPatience)
+	}
+}

@@ -1,0 +1,164 @@
+package replkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+)
+
+// errSessionLost says that the state machine does not know our session: it
+// was evicted, or another process opened one under our id.
+var errSessionLost = errors.New("session lost")
+
+// commit gets a batch committed, through whoever leads, and returns its result
+// and the entry's index. It sends the same bytes until an answer comes or ctx
+// ends: the session makes that exactly-once (and without a session the
+// operations are harmless to repeat). After an error, maybe says whether an
+// attempt may have been or may yet be applied.
+func (db *DB) commit(ctx context.Context, raw []byte) (res *command.BatchResult, maybe bool, err error) {
+	for {
+		changed := db.leads.change()
+		a := db.attempt(ctx, raw)
+		if a.err == nil {
+			return db.sessionAnswer(a.result, maybe)
+		}
+		maybe = maybe || !a.notDone
+		if ctx.Err() != nil {
+			return nil, maybe, context.Cause(ctx)
+		}
+		if db.ctx.Err() != nil {
+			return nil, maybe, db.stopped()
+		}
+		if errors.Is(a.err, ErrInvalidArgument) || errors.Is(a.err, ErrTooLarge) {
+			return nil, maybe, a.err
+		}
+		pause(ctx, changed)
+	}
+}
+
+// attempt proposes a batch here or at the leader, once.
+func (db *DB) attempt(ctx context.Context, raw []byte) batchAnswer {
+	id, addr, self := db.leader()
+	switch {
+	case self:
+		return db.entries.submit(ctx, raw)
+	case id == "":
+		return batchAnswer{err: ErrNoLeader, notDone: true}
+	}
+	enc, index, err := db.trans.Forward(ctx, id, addr, raw)
+	if err != nil {
+		return batchAnswer{err: err, notDone: kv.OutcomeOf(err) == OutcomeNotDone}
+	}
+	res, err := command.DecodeResult(enc)
+	return batchAnswer{result: res, index: index, err: err}
+}
+
+// sessionAnswer turns a refusal of a batch into an error. Invariant: an outcome
+// is never upgraded. A refused copy was not applied, but an earlier copy may
+// have been.
+func (db *DB) sessionAnswer(res *command.BatchResult, maybe bool) (*command.BatchResult, bool, error) {
+	switch res.Status {
+	case command.Applied:
+		return res, false, nil
+	case command.UnknownSession:
+		return nil, maybe, errSessionLost
+	case command.BelowLowWater:
+		return nil, true, fmt.Errorf("%w: the session has moved on", ErrOutcomeUnknown)
+	}
+	return nil, maybe, fmt.Errorf("batch refused with status %d", res.Status)
+}
+
+// peerHandler serves what members ask of each other. One hop only: a member
+// that does not lead says so.
+type peerHandler struct{ db *DB }
+
+// Confirm answers with the current term, which raft persists before it grants
+// a vote in it.
+func (h peerHandler) Confirm(context.Context, uint64) (uint64, bool, error) {
+	return h.db.raft.CurrentTerm(), h.db.isVoter(h.db.cfg.ID), nil
+}
+
+func (h peerHandler) ReadIndex(ctx context.Context) (index, term uint64, err error) {
+	if h.db.raft.State() != raft.Leader {
+		return 0, 0, h.notLeader("ReadIndex")
+	}
+	b, err := h.db.reads.join(ctx)
+	if err != nil {
+		return 0, 0, h.db.wrap("ReadIndex", OutcomeNotDone, err)
+	}
+	return b.index, b.term, nil
+}
+
+// Forward proposes another member's batch. It comes from the network: what
+// does not decode must not reach the log, where it would halt every member.
+func (h peerHandler) Forward(ctx context.Context, raw []byte) ([]byte, uint64, error) {
+	if err := checkBatch(raw, h.db.cfg.maxBatchBytes()); err != nil {
+		return nil, 0, h.db.wrap("Forward", OutcomeNotDone, err)
+	}
+	if h.db.raft.State() != raft.Leader {
+		return nil, 0, h.notLeader("Forward")
+	}
+	a := h.db.entries.submit(ctx, raw)
+	if a.err != nil {
+		outcome := OutcomeUnknown
+		if a.notDone {
+			outcome = OutcomeNotDone
+		}
+		return nil, 0, h.db.wrap("Forward", outcome, a.err)
+	}
+	return command.AppendResult(nil, a.result), a.index, nil
+}
+
+func (h peerHandler) notLeader(op string) error {
+	return h.db.wrap(op, OutcomeNotDone, ErrNoLeader)
+}
+
+// checkBatch decodes a batch on trial.
+func checkBatch(raw []byte, limit int) error {
+	if len(raw) > limit {
+		return fmt.Errorf("%w: batch of %d bytes", ErrTooLarge, len(raw))
+	}
+	b, err := command.DecodeBatch(raw)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidArgument, err)
+	}
+	sessioned := b.Session != command.NoSession
+	err = b.Ops(func(_ int, op *command.Op) error {
+		switch op.Kind {
+		case command.Set, command.Delete, command.DeleteRange:
+			if !sessioned {
+				return fmt.Errorf("%v outside of a session", op.Kind)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidArgument, err)
+	}
+	return nil
+}
+
+// isVoter says whether id is a voter of the latest configuration.
+func (db *DB) isVoter(id string) bool {
+	for _, s := range db.configuration().Servers {
+		if string(s.ID) == id {
+			return s.Suffrage == raft.Voter
+		}
+	}
+	return false
+}
+
+// configuration returns raft's latest configuration, committed or not.
+func (db *DB) configuration() raft.Configuration {
+	f := db.raft.GetConfiguration()
+	// The future is complete when it is returned.
+	if f.Error() != nil {
+		return raft.Configuration{}
+	}
+	return f.Configuration()
+}

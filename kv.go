@@ -1,0 +1,100 @@
+package replkv
+
+import "github.com/replkv/replkv/kv"
+
+// The vocabulary of package kv, which client processes share.
+type (
+	KV             = kv.KV
+	Item           = kv.Item
+	Revision       = kv.Revision
+	LeaseID        = kv.LeaseID
+	Range          = kv.Range
+	DeleteResult   = kv.DeleteResult
+	Error          = kv.Error
+	CompactedError = kv.CompactedError
+	Outcome        = kv.Outcome
+	GetOption      = kv.GetOption
+	SetOption      = kv.SetOption
+	DeleteOption   = kv.DeleteOption
+	ScanOption     = kv.ScanOption
+	ReadOption     = kv.ReadOption
+	WriteCondition = kv.WriteCondition
+)
+
+// What is known of a write that returned an error.
+const (
+	OutcomeUnknown = kv.OutcomeUnknown
+	OutcomeNotDone = kv.OutcomeNotDone
+	OutcomeDone    = kv.OutcomeDone
+)
+
+// Sentinel errors; test with errors.Is.
+var (
+	ErrNotFound          = kv.ErrNotFound
+	ErrClosed            = kv.ErrClosed
+	ErrNoLeader          = kv.ErrNoLeader
+	ErrOverloaded        = kv.ErrOverloaded
+	ErrOutcomeUnknown    = kv.ErrOutcomeUnknown
+	ErrCompacted         = kv.ErrCompacted
+	ErrFutureRevision    = kv.ErrFutureRevision
+	ErrTooLarge          = kv.ErrTooLarge
+	ErrInvalidArgument   = kv.ErrInvalidArgument
+	ErrInvalidConfig     = kv.ErrInvalidConfig
+	ErrConflict          = kv.ErrConflict
+	ErrLeaseNotFound     = kv.ErrLeaseNotFound
+	ErrQuota             = kv.ErrQuota
+	ErrRemoved           = kv.ErrRemoved
+	ErrWrongCluster      = kv.ErrWrongCluster
+	ErrFormatTooNew      = kv.ErrFormatTooNew
+	ErrDirLocked         = kv.ErrDirLocked
+	ErrCorrupt           = kv.ErrCorrupt
+	ErrAlreadyRegistered = kv.ErrAlreadyRegistered
+	ErrResultDropped     = kv.ErrResultDropped
+)
+
+// OutcomeOf returns what is known of a write from the error it returned.
+func OutcomeOf(err error) Outcome { return kv.OutcomeOf(err) }
+
+// Key is the range of one key.
+func Key(k string) Range { return kv.Key(k) }
+
+// Prefix is the range of all keys that begin with p.
+func Prefix(p string) Range { return kv.Prefix(p) }
+
+// Between is the range of keys k with from <= k < to.
+func Between(from, to string) Range { return kv.Between(from, to) }
+
+// From is the range of keys at or above k.
+func From(k string) Range { return kv.From(k) }
+
+// All is the range of all keys.
+func All() Range { return kv.All() }
+
+// Local reads this member's own state: fast, available without a quorum, and
+// possibly stale.
+func Local() ReadOption { return kv.Local() }
+
+// AtLeast waits until this member has applied revision r, then reads locally.
+func AtLeast(r Revision) ReadOption { return kv.AtLeast(r) }
+
+// AtRevision reads as of revision r.
+func AtRevision(r Revision) ReadOption { return kv.AtRevision(r) }
+
+// Limit ends a Scan after n items; Limit(0) means all.
+func Limit(n int) ScanOption { return kv.Limit(n) }
+
+// Reverse scans from the last key to the first.
+func Reverse() ScanOption { return kv.Reverse() }
+
+// KeysOnly leaves Item.Value nil.
+func KeysOnly() ScanOption { return kv.KeysOnly() }
+
+// IfRevision makes a Set or Delete conditional on the key's ModRevision; 0
+// means that the key must be absent.
+func IfRevision(r Revision) WriteCondition { return kv.IfRevision(r) }
+
+// IfAbsent makes a Set succeed only if the key is absent.
+func IfAbsent() SetOption { return kv.IfAbsent() }
+
+// ReturnPrev asks for the deleted items.
+func ReturnPrev() DeleteOption { return kv.ReturnPrev() }

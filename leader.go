@@ -1,0 +1,199 @@
+package replkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/transport"
+)
+
+// leaderWatch tells who leads and when that changes, and proposes the epoch
+// command when this member begins to.
+type leaderWatch struct {
+	db       *DB
+	observed chan raft.Observation
+	observer *raft.Observer
+
+	mu      sync.Mutex // protects the fields below
+	changed chan struct{}
+}
+
+func newLeaderWatch(db *DB) *leaderWatch {
+	w := &leaderWatch{db: db, observed: make(chan raft.Observation, 64), changed: make(chan struct{})}
+	w.observer = raft.NewObserver(w.observed, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.RaftState:
+			return true
+		}
+		return false
+	})
+	return w
+}
+
+// run follows raft's observations. They may be dropped when they come in
+// bursts, so a ticker looks, too.
+func (w *leaderWatch) run() {
+	tick := time.NewTicker(w.db.cfg.ElectionTimeout / 2)
+	defer tick.Stop()
+	term, leader := uint64(0), raft.ServerID("")
+	for {
+		select {
+		case <-w.db.ctx.Done():
+			w.wake()
+			return
+		case <-w.observed:
+		case <-tick.C:
+		}
+		_, id := w.db.raft.LeaderWithID()
+		t := w.db.raft.CurrentTerm()
+		if id == leader && t == term {
+			continue
+		}
+		term, leader = t, id
+		if id != "" {
+			w.db.log.Info("leader", "id", id, "term", t)
+		}
+		w.wake()
+		if w.db.raft.State() == raft.Leader {
+			w.proposeEpoch(t)
+		}
+	}
+}
+
+func (w *leaderWatch) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// change returns a channel that is closed at the next change of leader or term.
+func (w *leaderWatch) change() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// proposeEpoch commits the first command of the term, after which reads may be
+// served: until it is applied, this member may not know what its predecessors
+// committed. A real command, since raft's own no-op never reaches the state
+// machine.
+func (w *leaderWatch) proposeEpoch(term uint64) {
+	raw := unsessioned(&command.Op{Kind: command.Epoch, Member: []byte(w.db.cfg.ID)})
+	w.db.background(func() {
+		for w.db.ctx.Err() == nil && w.db.raft.State() == raft.Leader && w.db.raft.CurrentTerm() == term {
+			if a := w.db.entries.submit(w.db.ctx, raw); a.err == nil {
+				return
+			}
+			pause(w.db.ctx, nil)
+		}
+	})
+}
+
+// unsessioned encodes a batch of one operation that needs no session.
+func unsessioned(op *command.Op) []byte {
+	return command.AppendOp(command.AppendBatchHeader(nil, command.NoSession, 0, 0, 1), op)
+}
+
+// pause waits a moment, or less if wake is closed or ctx ends.
+func pause(ctx context.Context, wake <-chan struct{}) {
+	t := time.NewTimer(10 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-wake:
+	case <-ctx.Done():
+	}
+}
+
+// leader returns who leads, as far as this member knows.
+func (db *DB) leader() (id, addr string, self bool) {
+	a, i := db.raft.LeaderWithID()
+	return string(i), string(a), string(i) == db.cfg.ID && i != ""
+}
+
+// peerErrors keeps the last error of each peer, so that ErrNoLeader can say
+// who was not reached and why.
+type peerErrors struct {
+	mu   sync.Mutex
+	last map[string]error
+}
+
+func (p *peerErrors) note(id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.last, id)
+		return
+	}
+	if p.last == nil {
+		p.last = make(map[string]error)
+	}
+	p.last[id] = err
+}
+
+func (p *peerErrors) get(id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last[id]
+}
+
+// notReached returns the peers whose last RPC failed, as text, and the first
+// error that says what is wrong rather than that nobody answers.
+func (p *peerErrors) notReached() (text string, cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var parts []string
+	for id, err := range p.last {
+		parts = append(parts, fmt.Sprintf("%s: %v", id, err))
+		if errors.Is(err, ErrWrongCluster) {
+			cause = ErrWrongCluster
+		}
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, "; "), cause
+}
+
+// noLeader makes the error of a call that found no leader in time.
+func (db *DB) noLeader() error {
+	text, cause := db.peers.notReached()
+	switch {
+	case cause != nil:
+		return fmt.Errorf("%w: %w: not reached: %s", ErrNoLeader, cause, text)
+	case text != "":
+		return fmt.Errorf("%w: not reached: %s", ErrNoLeader, text)
+	}
+	return ErrNoLeader
+}
+
+// watchedTransport notes which peers raft reaches.
+type watchedTransport struct {
+	*transport.Transport
+	peers *peerErrors
+}
+
+func (t watchedTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.Transport.AppendEntries(id, to, req, resp)
+	t.peers.note(string(id), err)
+	return err
+}
+
+func (t watchedTransport) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	err := t.Transport.RequestVote(id, to, req, resp)
+	t.peers.note(string(id), err)
+	return err
+}
+
+func (t watchedTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	err := t.Transport.RequestPreVote(id, to, req, resp)
+	t.peers.note(string(id), err)
+	return err
+}

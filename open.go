@@ -1,0 +1,311 @@
+package replkv
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/store"
+	"github.com/replkv/replkv/store/disk"
+	"github.com/replkv/replkv/store/raftlog"
+	"github.com/replkv/replkv/transport"
+)
+
+func init() {
+	hook.Open = func(cfg any, e hook.Edges) (any, error) {
+		c := cfg.(Config)
+		c.edges = e
+		return Open(c)
+	}
+	hook.Inspect = func(db any) hook.Insides { return db.(*DB).insides() }
+}
+
+// Open opens the store in cfg.Dir, creating it if it is not there. It looks at
+// the local disk only and never waits for peers: Ready does. Errors:
+// ErrInvalidConfig, ErrDirLocked, ErrWrongCluster, ErrFormatTooNew, ErrCorrupt,
+// and those of the disk.
+func Open(cfg Config) (*DB, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("replkv: Open: %w", err)
+	}
+	db := &DB{cfg: cfg, log: cfg.Logger, started: make(chan struct{}), gone: make(chan struct{})}
+	db.ctx, db.cancel = context.WithCancelCause(context.Background())
+	if err := db.open(); err != nil {
+		db.cancel(err)
+		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
+	}
+	return db, nil
+}
+
+// open takes hold of one thing after the other, and lets all go if one fails.
+func (db *DB) open() (err error) {
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+		}
+	}()
+	fs, dir := db.cfg.edges.FS, db.cfg.Dir
+	if err = disk.MkdirAll(fs, dir); err != nil {
+		return err
+	}
+	if db.lock, err = disk.Lock(fs, dir); err != nil {
+		return err
+	}
+	undo = append(undo, db.lock.Close)
+	if db.id, err = openIdentity(&db.cfg); err != nil {
+		return err
+	}
+	if err = db.openState(); err != nil {
+		return err
+	}
+	undo = append(undo, db.state.Close)
+	if err = db.openLog(); err != nil {
+		return err
+	}
+	undo = append(undo, db.guard.Close)
+	if err = db.preflight(); err != nil {
+		return err
+	}
+	if err = db.openTransport(); err != nil {
+		return err
+	}
+	undo = append(undo, db.trans.Close)
+	if err = db.listen(); err != nil {
+		return err
+	}
+	if db.listener != nil {
+		undo = append(undo, db.listener.Close)
+	}
+	db.parts()
+	if err = db.startRaft(); err != nil {
+		return err
+	}
+	db.run()
+	return nil
+}
+
+func (db *DB) openState() (err error) {
+	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
+		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
+		OnFatal: func(err error) { db.guard.Fail(err) },
+	})
+	return err
+}
+
+func (db *DB) openLog() error {
+	l, err := raftlog.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "log"), raftlog.Options{FS: db.cfg.edges.FS, Logger: db.log})
+	if err != nil {
+		return err
+	}
+	db.guard = raftlog.NewGuard(l, raftlog.GuardOptions{Logger: db.log, TrailingBytes: db.cfg.TrailingLogBytes, OnFatal: db.fatal})
+	return nil
+}
+
+// preflight brings log and state into a relation that raft can start from, or
+// says what is wrong: raft itself would panic, or go on.
+func (db *DB) preflight() error {
+	first, err := db.guard.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := db.guard.LastIndex()
+	if err != nil {
+		return err
+	}
+	st := db.state.State()
+	switch {
+	case last == 0 && st.Index == 0:
+		return db.genesis()
+	case last == 0:
+		return nil // a snapshot was installed, and the log emptied
+	case first > st.Index+1:
+		return fmt.Errorf("%w: the log begins at %d, the state ends at %d: the entries between are gone; remove the member and add it anew",
+			ErrCorrupt, first, st.Index)
+	case last < st.Index:
+		// An installed snapshot is ahead of the log.
+		return db.guard.DeleteRange(first, last)
+	case st.Index >= first && st.Index > 0:
+		return db.checkTerm(first, last, st)
+	}
+	return nil
+}
+
+// checkTerm drops a log whose entry at the applied index is another than the
+// one applied: it was cut off by an installed snapshot.
+func (db *DB) checkTerm(first, last uint64, st store.State) error {
+	var l raft.Log
+	if err := db.guard.GetLog(st.Index, &l); err != nil {
+		return err
+	}
+	if l.Term == st.Term {
+		return nil
+	}
+	db.log.Warn("the log conflicts with the state and is dropped", "index", st.Index, "log term", l.Term, "state term", st.Term)
+	return db.guard.DeleteRange(first, last)
+}
+
+// genesis writes the first log entry: the configuration, the same bytes on
+// each first member. It may have been torn before: then it is done again.
+func (db *DB) genesis() error {
+	if db.id.genesis {
+		return fmt.Errorf("%w: log and state of %s are empty, but the member was at work: its data is gone; remove the member and add it anew",
+			ErrCorrupt, db.cfg.Dir)
+	}
+	members := slices.SortedFunc(slices.Values(db.cfg.firstMembers()), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	var c raft.Configuration
+	for _, m := range members {
+		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+	}
+	if err := db.guard.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+		return err
+	}
+	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}
+	if err := db.guard.StoreLog(entry); err != nil {
+		return err
+	}
+	db.id.genesis = true
+	return db.id.save(&db.cfg)
+}
+
+func (db *DB) openTransport() (err error) {
+	addr := db.cfg.Addr
+	if addr == "" {
+		addr = localAddr
+	}
+	db.trans, err = transport.New(transport.Config{
+		ID: db.cfg.ID, Addr: addr,
+		Cluster: db.id.cluster, Incarnation: db.id.incarnation, Start: db.id.start,
+		Dial: db.cfg.Dial, DialOptions: db.cfg.PeerDialOptions,
+		TLS: db.cfg.PeerTLS, PeerID: db.cfg.PeerID, Insecure: db.cfg.InsecurePeers || db.cfg.Addr == "",
+		Handler: peerHandler{db}, Unapplied: db.unapplied, Logger: db.log,
+		Timeouts: transport.Timeouts{Heartbeat: db.cfg.ElectionTimeout, Confirm: db.cfg.ElectionTimeout, Request: db.cfg.RequestTimeout},
+	})
+	return err
+}
+
+// unapplied returns the bytes of committed entries that wait for apply.
+func (db *DB) unapplied() int64 {
+	r := db.raftOrNil()
+	if r == nil {
+		return 0
+	}
+	return db.guard.BytesFrom(db.state.State().Index+1) - db.guard.BytesFrom(r.CommitIndex()+1)
+}
+
+// raftOrNil returns raft once it runs: peers may call before.
+func (db *DB) raftOrNil() *raft.Raft {
+	select {
+	case <-db.started:
+		return db.raft
+	default:
+		return nil
+	}
+}
+
+func (db *DB) listen() (err error) {
+	db.listener = db.cfg.Listener
+	if db.cfg.Listen != "" {
+		db.listener, err = net.Listen("tcp", db.cfg.Listen)
+	}
+	return err
+}
+
+// parts makes what raft calls back.
+func (db *DB) parts() {
+	db.snaps = newSnapshots(db)
+	db.leads = newLeaderWatch(db)
+	db.entries = newEntryQueue(db)
+	db.writes = newWriter(db)
+	db.reads = newReads(db)
+	db.published()
+}
+
+func (db *DB) startRaft() error {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(db.cfg.ID)
+	c.ElectionTimeout = db.cfg.ElectionTimeout
+	c.HeartbeatTimeout = 10 * db.cfg.HeartbeatInterval // raft's leader beats at a tenth of it
+	c.LeaderLeaseTimeout = c.HeartbeatTimeout / 2
+	c.CommitTimeout = min(10*time.Millisecond, db.cfg.HeartbeatInterval) // how late an idle follower learns of a commit
+	c.MaxAppendEntries = 16
+	c.BatchApplyCh = false
+	c.ShutdownOnRemove = false
+	c.NoSnapshotRestoreOnStart = true     // the state is on disk, and ahead of any snapshot
+	c.SnapshotThreshold = ^uint64(0) >> 1 // by bytes, see snapshots
+	c.SnapshotInterval = 24 * time.Hour   //
+	c.TrailingLogs = 128                  // the guard keeps TrailingLogBytes
+	c.NoLegacyTelemetry = true
+	c.Logger = raftLog{log: db.log}
+	err := db.guard.Start(func() (err error) {
+		db.raft, err = raft.NewRaft(c, &fsm{db}, db.guard, db.guard, db.snaps, watchedTransport{db.trans, &db.peers})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	db.raft.RegisterObserver(db.leads.observer)
+	close(db.started)
+	return nil
+}
+
+// run starts every goroutine of the handle; teardown waits for them.
+func (db *DB) run() {
+	db.background(db.leads.run)
+	db.background(db.writes.run)
+	db.background(db.reads.run)
+	db.taker.Go(db.snaps.run)
+	for range entriesInFlight {
+		db.workers.Go(db.entries.work)
+	}
+	if db.listener == nil {
+		return
+	}
+	var opts []grpc.ServerOption
+	if db.cfg.PeerTLS != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(db.cfg.PeerTLS)))
+	}
+	db.server = grpc.NewServer(opts...)
+	if err := db.trans.Register(db.server); err != nil {
+		db.log.Error("peer service", "error", err) // a server of our own has no other services
+	}
+	db.background(func() {
+		if err := db.server.Serve(db.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) && db.ctx.Err() == nil {
+			db.fatal(fmt.Errorf("serve peers: %w", err))
+		}
+	})
+}
+
+// RegisterPeer mounts the service that the other members talk to on the
+// application's own gRPC server. Call it before Serve; the handle needs
+// neither Listen nor Listener then. ErrAlreadyRegistered if the server has
+// one.
+func (db *DB) RegisterPeer(s grpc.ServiceRegistrar) error {
+	switch {
+	case db.cfg.Addr == "":
+		return fmt.Errorf("replkv: RegisterPeer: %w: a store without Addr has no peers", ErrInvalidConfig)
+	case db.listener != nil:
+		return fmt.Errorf("replkv: RegisterPeer: %w: the store serves its peers on %s itself", ErrAlreadyRegistered, db.listener.Addr())
+	}
+	if err := db.trans.Register(s); err != nil {
+		return fmt.Errorf("replkv: RegisterPeer: %w", err)
+	}
+	return nil
+}
+
+// IsPeerMethod says whether a full gRPC method name belongs to the peer
+// service, which authenticates its callers itself: the application's
+// interceptors let it pass.
+func IsPeerMethod(fullMethod string) bool { return transport.IsPeerMethod(fullMethod) }

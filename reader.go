@@ -1,0 +1,264 @@
+package replkv
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// reads serves the read index (Ongaro's thesis, section 6.4): an index at or
+// above every write acknowledged before the call, after waiting for which a
+// local read is linearizable. Readers that wait at the same time share a
+// batch, and a batch one round: on the leader a confirmation by the voters, on
+// a follower one request to the leader.
+type reads struct {
+	db   *DB
+	wake chan struct{} // capacity 1: a reader waits
+	conf confirmer
+
+	mu   sync.Mutex // protects the field below
+	next *readBatch // joined by new readers; nil if none waits
+}
+
+// readBatch is a set of readers with one answer. Nobody joins it once its round
+// has begun.
+type readBatch struct {
+	done chan struct{}
+	// Valid after done.
+	index, term uint64
+	err         error
+
+	until time.Time // when the last reader to join would give up
+}
+
+func newReads(db *DB) *reads {
+	r := &reads{db: db, wake: make(chan struct{}, 1)}
+	r.conf.init(db)
+	return r
+}
+
+// join waits for a batch that had not begun when join was called.
+func (r *reads) join(ctx context.Context) (*readBatch, error) {
+	r.mu.Lock()
+	b := r.next
+	if b == nil {
+		b = &readBatch{done: make(chan struct{})}
+		r.next = b
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	if until, ok := ctx.Deadline(); ok && until.After(b.until) {
+		b.until = until
+	}
+	r.mu.Unlock()
+	select {
+	case <-b.done:
+		return b, b.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-r.db.ctx.Done():
+		return nil, r.db.stopped()
+	}
+}
+
+// barrier waits until this member has applied everything that was acknowledged
+// before the call.
+func (r *reads) barrier(ctx context.Context) error {
+	b, err := r.join(ctx)
+	if err != nil {
+		return err
+	}
+	return r.db.applied.wait(ctx, b.index)
+}
+
+// run makes one round after the other.
+func (r *reads) run() {
+	for {
+		select {
+		case <-r.wake:
+		case <-r.db.ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		b := r.next
+		r.next = nil // closed: who comes now waits for the next round
+		r.mu.Unlock()
+		r.round(b)
+		close(b.done)
+	}
+}
+
+// round answers a batch, trying again while a leader may yet be found.
+func (r *reads) round(b *readBatch) {
+	until := b.until
+	if until.IsZero() {
+		until = time.Now().Add(r.db.cfg.RequestTimeout)
+	}
+	ctx, cancel := context.WithDeadline(r.db.ctx, until)
+	defer cancel()
+	for {
+		changed := r.db.leads.change()
+		id, addr, self := r.db.leader()
+		switch {
+		case self:
+			b.index, b.term, b.err = r.conf.confirm(ctx)
+		case id == "":
+			b.err = ErrNoLeader
+		default:
+			b.index, b.term, b.err = r.db.trans.ReadIndex(ctx, id, addr)
+		}
+		if b.err == nil || ctx.Err() != nil {
+			return
+		}
+		pause(ctx, changed)
+	}
+}
+
+// confirmer shows that this member leads, by asking the voters after a batch
+// closed. raft's VerifyLeader will not do: it counts answers to requests that
+// were sent before the call.
+type confirmer struct {
+	db *DB
+
+	mu sync.Mutex // protects the fields below
+	// round counts the batches. A peer's ask is stamped with the round at the
+	// moment it is sent: an answer counts for the rounds up to its stamp.
+	round uint64
+	peers map[string]*confirmPeer
+	acked chan struct{} // closed and replaced at each answer
+}
+
+// confirmPeer asks one voter, one request at a time: a dead peer costs one
+// waiting request, not one per round.
+type confirmPeer struct {
+	id    string
+	wake  chan struct{} // capacity 1
+	addr  string        // guarded by confirmer.mu, as the rest
+	stamp uint64        // the newest round that the peer's newest answer counts for
+	term  uint64        // that answer's
+	voter bool          // that answer's
+}
+
+func (c *confirmer) init(db *DB) {
+	c.db, c.peers, c.acked = db, make(map[string]*confirmPeer), make(chan struct{})
+}
+
+// confirm returns the commit index as it was after confirm began, once a
+// quorum of voters, asked after that, is still in this leader's term.
+func (c *confirmer) confirm(ctx context.Context) (index, term uint64, err error) {
+	db := c.db
+	term = db.raft.CurrentTerm()
+	if st := db.state.State(); st.CommandTerm != term {
+		return 0, 0, fmt.Errorf("%w: the epoch of term %d is not applied yet", ErrNoLeader, term)
+	}
+	index = db.raft.CommitIndex()
+	if db.raft.State() != raft.Leader || db.raft.CurrentTerm() != term {
+		return 0, 0, ErrNoLeader
+	}
+	voters := db.voters()
+	round := c.begin(voters)
+	timeout := time.NewTimer(db.cfg.ElectionTimeout)
+	defer timeout.Stop()
+	for {
+		acked, yes, stale := c.count(voters, round, term)
+		switch {
+		case stale:
+			return 0, 0, fmt.Errorf("%w: term %d is over", ErrNoLeader, term)
+		case yes > len(voters)/2:
+			return index, term, nil
+		}
+		select {
+		case <-acked:
+		case <-timeout.C:
+			return 0, 0, fmt.Errorf("%w: %d of %d voters confirmed term %d", ErrNoLeader, yes, len(voters), term)
+		case <-ctx.Done():
+			return 0, 0, context.Cause(ctx)
+		}
+	}
+}
+
+// begin opens a round and has all other voters asked.
+func (c *confirmer) begin(voters []raft.Server) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.round++
+	for _, v := range voters {
+		if string(v.ID) == c.db.cfg.ID {
+			continue
+		}
+		p := c.peers[string(v.ID)]
+		if p == nil {
+			p = &confirmPeer{id: string(v.ID), wake: make(chan struct{}, 1)}
+			c.peers[p.id] = p
+			c.db.background(func() { c.ask(p) })
+		}
+		p.addr = string(v.Address)
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return c.round
+}
+
+// count returns how many of the voters, this member among them if it is one,
+// have confirmed the term in this round, and whether one has seen a newer.
+func (c *confirmer) count(voters []raft.Server, round, term uint64) (acked <-chan struct{}, yes int, stale bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range voters {
+		if string(v.ID) == c.db.cfg.ID {
+			yes++
+			continue
+		}
+		if p := c.peers[string(v.ID)]; p != nil && p.stamp >= round {
+			if p.term > term {
+				stale = true
+			}
+			if p.term == term && p.voter {
+				yes++
+			}
+		}
+	}
+	return c.acked, yes, stale
+}
+
+// ask sends Confirm to one peer whenever a round wants it.
+func (c *confirmer) ask(p *confirmPeer) {
+	for {
+		select {
+		case <-p.wake:
+		case <-c.db.ctx.Done():
+			return
+		}
+		c.mu.Lock()
+		stamp, addr := c.round, p.addr // taken before the send
+		c.mu.Unlock()
+		term, voter, err := c.db.trans.Confirm(c.db.ctx, p.id, addr, c.db.raft.CurrentTerm())
+		c.db.peers.note(p.id, err)
+		if err != nil {
+			continue
+		}
+		c.mu.Lock()
+		p.stamp, p.term, p.voter = stamp, term, voter
+		close(c.acked)
+		c.acked = make(chan struct{})
+		c.mu.Unlock()
+	}
+}
+
+// voters returns the voters of the latest configuration.
+func (db *DB) voters() []raft.Server {
+	var out []raft.Server
+	for _, s := range db.configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			out = append(out, s)
+		}
+	}
+	return out
+}

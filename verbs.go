@@ -1,0 +1,366 @@
+package replkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/store"
+)
+
+var _ KV = (*DB)(nil)
+
+// errTimeout is the cause of a ctx that ends by RequestTimeout.
+var errTimeout = errors.New("request timed out")
+
+// deadline gives a ctx without deadline that of RequestTimeout.
+func (db *DB) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, db.cfg.RequestTimeout, errTimeout)
+}
+
+// wrap makes the error of a call, with the leader as far as known.
+func (db *DB) wrap(op string, outcome Outcome, err error) error {
+	e := &Error{Op: op, Outcome: outcome, Err: err}
+	if db.ctx.Err() == nil {
+		e.LeaderID, e.LeaderAddr, _ = db.leader()
+	}
+	return e
+}
+
+// callError makes the error of a call that ended early. If RequestTimeout ended
+// it while nobody leads, that is what the caller must hear.
+func (db *DB) callError(op string, outcome Outcome, err error) error {
+	if inner, ok := errors.AsType[*Error](err); ok {
+		err = inner.Err
+	}
+	timedOut := errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded)
+	if timedOut && db.ctx.Err() == nil {
+		if id, _, _ := db.leader(); id == "" {
+			err = fmt.Errorf("%w (%w)", db.noLeader(), err)
+		} else if errors.Is(err, errTimeout) {
+			err = fmt.Errorf("%w after %v: %w", errTimeout, db.cfg.RequestTimeout, context.DeadlineExceeded)
+		}
+	}
+	return db.wrap(op, outcome, err)
+}
+
+// ctxError makes sure that the error of an expired call matches ctx.Err().
+func ctxError(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("%w: %w", err, ctx.Err())
+	}
+	return err
+}
+
+// check refuses a call on a closed store or with an ended ctx.
+func (db *DB) check(ctx context.Context) error {
+	if db.ctx.Err() != nil {
+		return db.stopped()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (db *DB) checkKey(key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("%w: the key is empty", ErrInvalidArgument)
+	case len(key) > db.cfg.MaxKeyBytes:
+		return fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), db.cfg.MaxKeyBytes)
+	}
+	return nil
+}
+
+// write commits an operation and turns its status into an error.
+func (db *DB) write(ctx context.Context, name string, op *command.Op) (command.OpResult, error) {
+	if err := db.check(ctx); err != nil {
+		return command.OpResult{}, db.wrap(name, OutcomeNotDone, ctxError(ctx, err))
+	}
+	ctx, cancel := db.deadline(ctx)
+	defer cancel()
+	a := db.writes.do(ctx, op)
+	if a.err != nil {
+		return command.OpResult{}, db.callError(name, a.outcome, ctxError(ctx, a.err))
+	}
+	switch a.res.Status {
+	case command.OK:
+		return a.res, nil
+	case command.Conflict:
+		return a.res, db.wrap(name, OutcomeNotDone, ErrConflict)
+	case command.TooLarge:
+		return a.res, db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the range holds more than one transaction may delete", ErrTooLarge))
+	case command.Invalid:
+		return a.res, db.wrap(name, OutcomeNotDone, ErrInvalidArgument)
+	case command.DroppedReply:
+		return a.res, db.wrap(name, OutcomeDone, fmt.Errorf("%w: done at revision %d", ErrResultDropped, a.res.Revision))
+	}
+	return a.res, db.wrap(name, OutcomeUnknown, fmt.Errorf("unexpected status %d", a.res.Status))
+}
+
+// Set stores value under key and returns the revision it was written at. It
+// may be called on any member. See KV.
+func (db *DB) Set(ctx context.Context, key string, value []byte, opts ...SetOption) (Revision, error) {
+	var o kv.SetOptions
+	for _, opt := range opts {
+		opt.ApplySet(&o)
+	}
+	err := db.checkKey(key)
+	if err == nil && len(value) > db.cfg.MaxValueBytes {
+		err = fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), db.cfg.MaxValueBytes)
+	}
+	if err == nil && o.IfRevision < 0 {
+		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
+	}
+	if err != nil {
+		return 0, db.wrap("Set", OutcomeNotDone, err)
+	}
+	res, err := db.write(ctx, "Set", &command.Op{Kind: command.Set, Key: []byte(key), Value: value,
+		Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)})
+	if err != nil {
+		return 0, err
+	}
+	return Revision(res.Revision), nil
+}
+
+// Delete removes key. See KV.
+func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) (DeleteResult, error) {
+	var o kv.DeleteOptions
+	for _, opt := range opts {
+		opt.ApplyDelete(&o)
+	}
+	err := db.checkKey(key)
+	if err == nil && o.IfRevision < 0 {
+		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
+	}
+	if err != nil {
+		return DeleteResult{}, db.wrap("Delete", OutcomeNotDone, err)
+	}
+	return deleteResult(db.write(ctx, "Delete", &command.Op{Kind: command.Delete, Key: []byte(key), ReturnPrev: o.ReturnPrev,
+		Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)}))
+}
+
+// DeleteRange removes all keys of r at one revision; ErrTooLarge, and nothing
+// done, if there are more than MaxTxnOps. ClearRange has no limit. See KV.
+func (db *DB) DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (DeleteResult, error) {
+	var o kv.DeleteOptions
+	for _, opt := range opts {
+		opt.ApplyDelete(&o)
+	}
+	err := r.Validate()
+	from, to, open := r.Bounds()
+	switch {
+	case err != nil:
+	case o.Conditional:
+		err = fmt.Errorf("%w: DeleteRange takes no condition", ErrInvalidArgument)
+	case len(from) > db.cfg.MaxKeyBytes+1 || len(to) > db.cfg.MaxKeyBytes+1:
+		err = fmt.Errorf("%w: a bound of the range is longer than a key may be", ErrTooLarge)
+	}
+	if err != nil {
+		return DeleteResult{}, db.wrap("DeleteRange", OutcomeNotDone, err)
+	}
+	return deleteResult(db.write(ctx, "DeleteRange", &command.Op{Kind: command.DeleteRange, Key: []byte(from), To: []byte(to),
+		Open: open, ReturnPrev: o.ReturnPrev, MaxKeys: uint64(db.cfg.MaxTxnOps)}))
+}
+
+func deleteResult(res command.OpResult, err error) (DeleteResult, error) {
+	out := DeleteResult{Deleted: int64(res.Deleted), Revision: Revision(res.Revision)}
+	for _, p := range res.Prev {
+		out.Prev = append(out.Prev, Item{Key: string(p.Key), Value: append([]byte{}, p.Value...), CreateRevision: Revision(p.Create),
+			ModRevision: Revision(p.Mod), Version: int64(p.Version), Lease: LeaseID(p.Lease)})
+	}
+	if err != nil && OutcomeOf(err) != OutcomeDone {
+		return DeleteResult{}, err
+	}
+	return out, err
+}
+
+// ClearRange removes all keys of r, however many: in chunks, each a revision
+// of its own. Keys written meanwhile may survive. After an error the result
+// says what was removed; it may be called again.
+func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
+	var total DeleteResult
+	if err := r.Validate(); err != nil {
+		return total, db.wrap("ClearRange", OutcomeNotDone, err)
+	}
+	for {
+		var last string
+		n := 0
+		for item, err := range db.Scan(ctx, r, KeysOnly(), Limit(db.cfg.MaxTxnOps)) {
+			if err != nil {
+				return total, err
+			}
+			last, n = item.Key, n+1
+		}
+		if n == 0 {
+			return total, nil
+		}
+		from, _, _ := r.Bounds()
+		// New keys may have come between the scan and the deletion: halve the
+		// chunk until it fits.
+		chunk := kv.Between(from, last+"\x00")
+		res, err := db.DeleteRange(ctx, chunk)
+		if errors.Is(err, ErrTooLarge) {
+			continue
+		}
+		if err != nil {
+			return total, err
+		}
+		total.Deleted += res.Deleted
+		total.Revision = res.Revision
+	}
+}
+
+// barrier brings this member to the state that the options ask for.
+func (db *DB) barrier(ctx context.Context, o *kv.ReadOptions) error {
+	switch {
+	case o.Revision < 0 || o.AtLeast < 0:
+		return fmt.Errorf("%w: a negative revision", ErrInvalidArgument)
+	case o.Local && o.AtLeast > 0:
+		return fmt.Errorf("%w: both Local and AtLeast", ErrInvalidArgument)
+	case o.Local:
+		return nil
+	case o.AtLeast > 0:
+		return db.revisions.wait(ctx, uint64(o.AtLeast))
+	}
+	return db.reads.barrier(ctx)
+}
+
+// Get returns the item of key, or ErrNotFound. It is linearizable on any
+// member, unless an option says otherwise. See KV.
+func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, error) {
+	var o kv.ReadOptions
+	for _, opt := range opts {
+		opt.ApplyGet(&o)
+	}
+	err := db.checkKey(key)
+	if err == nil {
+		err = db.check(ctx)
+	}
+	if err != nil {
+		return Item{}, db.wrap("Get", OutcomeNotDone, ctxError(ctx, err))
+	}
+	ctx, cancel := db.deadline(ctx)
+	defer cancel()
+	if err := db.barrier(ctx, &o); err != nil {
+		return Item{}, db.callError("Get", OutcomeNotDone, ctxError(ctx, err))
+	}
+	item, err := db.state.Get(key, o.Revision)
+	if err != nil {
+		return Item{}, db.readError("Get", err)
+	}
+	return item, nil
+}
+
+// readError is the error of a read of the local state.
+func (db *DB) readError(op string, err error) error {
+	if errors.Is(err, ErrClosed) && db.ctx.Err() != nil {
+		err = db.stopped()
+	}
+	return db.wrap(op, OutcomeNotDone, err)
+}
+
+// Revision returns the store's current revision, linearizably.
+func (db *DB) Revision(ctx context.Context) (Revision, error) {
+	if err := db.check(ctx); err != nil {
+		return 0, db.wrap("Revision", OutcomeNotDone, ctxError(ctx, err))
+	}
+	ctx, cancel := db.deadline(ctx)
+	defer cancel()
+	if err := db.reads.barrier(ctx); err != nil {
+		return 0, db.callError("Revision", OutcomeNotDone, ctxError(ctx, err))
+	}
+	return db.state.State().Revision, nil
+}
+
+const (
+	scanPageItems = 1000
+	scanPageBytes = 1 << 20
+)
+
+// Scan yields the items of r in key order as of one revision, in pages: no
+// iterator or lock is held while the loop's body runs, so it may write. Each
+// loop over the returned sequence is a scan of its own. See KV.
+func (db *DB) Scan(ctx context.Context, r Range, opts ...ScanOption) iter.Seq2[Item, error] {
+	var o kv.ScanOptions
+	for _, opt := range opts {
+		opt.ApplyScan(&o)
+	}
+	return func(yield func(Item, error) bool) {
+		if err := db.beginScan(ctx, r, &o); err != nil {
+			yield(Item{}, err)
+			return
+		}
+		db.scanPages(ctx, r, o, yield)
+	}
+}
+
+// beginScan validates and brings the member to the state that the scan reads.
+func (db *DB) beginScan(ctx context.Context, r Range, o *kv.ScanOptions) error {
+	err := r.Validate()
+	if err == nil && o.Limit < 0 {
+		err = fmt.Errorf("%w: limit %d", ErrInvalidArgument, o.Limit)
+	}
+	if err == nil {
+		err = db.check(ctx)
+	}
+	if err != nil {
+		return db.wrap("Scan", OutcomeNotDone, ctxError(ctx, err))
+	}
+	ctx, cancel := db.deadline(ctx)
+	defer cancel()
+	if err := db.barrier(ctx, &o.ReadOptions); err != nil {
+		return db.callError("Scan", OutcomeNotDone, ctxError(ctx, err))
+	}
+	return nil
+}
+
+func (db *DB) scanPages(ctx context.Context, r Range, o kv.ScanOptions, yield func(Item, error) bool) {
+	p := store.Page{Revision: o.Revision, Reverse: o.Reverse, KeysOnly: o.KeysOnly, MaxBytes: scanPageBytes}
+	left := o.Limit
+	for {
+		if err := db.check(ctx); err != nil {
+			yield(Item{}, db.wrap("Scan", OutcomeNotDone, ctxError(ctx, err)))
+			return
+		}
+		p.Limit = scanPageItems
+		if o.Limit > 0 {
+			p.Limit = min(p.Limit, left)
+		}
+		items, rev, more, err := db.state.Scan(r, p)
+		if err != nil {
+			yield(Item{}, db.readError("Scan", err))
+			return
+		}
+		for _, item := range items {
+			if !yield(item, nil) {
+				return
+			}
+		}
+		left -= len(items)
+		if !more || o.Limit > 0 && left == 0 {
+			return
+		}
+		p.Revision = rev // all further pages are of the same revision
+		r = rest(r, items[len(items)-1].Key, o.Reverse)
+	}
+}
+
+// rest returns the part of r after key, in the scan's direction.
+func rest(r Range, key string, reverse bool) Range {
+	from, to, open := r.Bounds()
+	switch {
+	case reverse:
+		return kv.Between(from, key)
+	case open:
+		return kv.From(key + "\x00")
+	}
+	return kv.Between(key+"\x00", to)
+}
