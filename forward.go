@@ -22,8 +22,8 @@ var errSessionLost = errors.New("session lost")
 // attempt may have been or may yet be applied.
 func (db *DB) commit(ctx context.Context, raw []byte) (res *command.BatchResult, maybe bool, err error) {
 	for {
-		changed := db.leads.change()
-		a := db.attempt(ctx, raw)
+		reign := db.leads.current()
+		a := db.attempt(ctx, reign, raw)
 		if a.err == nil {
 			return db.sessionAnswer(a.result, maybe)
 		}
@@ -37,12 +37,12 @@ func (db *DB) commit(ctx context.Context, raw []byte) (res *command.BatchResult,
 		if errors.Is(a.err, ErrInvalidArgument) || errors.Is(a.err, ErrTooLarge) {
 			return nil, maybe, a.err
 		}
-		pause(ctx, changed)
+		pause(ctx, reign.Done())
 	}
 }
 
 // attempt proposes a batch here or at the leader, once.
-func (db *DB) attempt(ctx context.Context, raw []byte) batchAnswer {
+func (db *DB) attempt(ctx, reign context.Context, raw []byte) batchAnswer {
 	id, addr, self := db.leader()
 	switch {
 	case self:
@@ -50,6 +50,8 @@ func (db *DB) attempt(ctx context.Context, raw []byte) batchAnswer {
 	case id == "":
 		return batchAnswer{err: ErrNoLeader, notDone: true}
 	}
+	ctx, cancel := during(ctx, reign)
+	defer cancel()
 	enc, index, err := db.trans.Forward(ctx, id, addr, raw)
 	if err != nil {
 		return batchAnswer{err: err, notDone: kv.OutcomeOf(err) == OutcomeNotDone}

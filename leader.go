@@ -22,12 +22,14 @@ type leaderWatch struct {
 	observed chan raft.Observation
 	observer *raft.Observer
 
-	mu      sync.Mutex // protects the fields below
-	changed chan struct{}
+	mu     sync.Mutex      // protects the fields below
+	reign  context.Context // ends at the next change of leader or term
+	change context.CancelFunc
 }
 
 func newLeaderWatch(db *DB) *leaderWatch {
-	w := &leaderWatch{db: db, observed: make(chan raft.Observation, 64), changed: make(chan struct{})}
+	w := &leaderWatch{db: db, observed: make(chan raft.Observation, 64)}
+	w.reign, w.change = context.WithCancel(context.Background())
 	w.observer = raft.NewObserver(w.observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:
@@ -47,7 +49,9 @@ func (w *leaderWatch) run() {
 	for {
 		select {
 		case <-w.db.ctx.Done():
-			w.wake()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.change()
 			return
 		case <-w.observed:
 		case <-tick.C:
@@ -71,15 +75,23 @@ func (w *leaderWatch) run() {
 func (w *leaderWatch) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.change()
+	w.reign, w.change = context.WithCancel(context.Background())
 }
 
-// change returns a channel that is closed at the next change of leader or term.
-func (w *leaderWatch) change() <-chan struct{} {
+// current returns a context that ends at the next change of leader or term.
+func (w *leaderWatch) current() context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.changed
+	return w.reign
+}
+
+// during returns a ctx that also ends with the reign: a request to a leader
+// that was deposed, or cannot be reached any more, may never be answered.
+func during(ctx, reign context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(reign, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // proposeEpoch commits the first command of the term, after which reads may be

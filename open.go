@@ -238,6 +238,10 @@ func (db *DB) startRaft() error {
 	c.LocalID = raft.ServerID(db.cfg.ID)
 	c.ElectionTimeout = db.cfg.ElectionTimeout
 	c.HeartbeatTimeout = 10 * db.cfg.HeartbeatInterval // raft's leader beats at a tenth of it
+	if db.cfg.Addr == "" {
+		// Nobody to wait for: lead at once.
+		c.ElectionTimeout, c.HeartbeatTimeout = 50*time.Millisecond, 50*time.Millisecond
+	}
 	c.LeaderLeaseTimeout = c.HeartbeatTimeout / 2
 	c.CommitTimeout = min(10*time.Millisecond, db.cfg.HeartbeatInterval) // how late an idle follower learns of a commit
 	c.MaxAppendEntries = 16

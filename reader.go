@@ -102,7 +102,7 @@ func (r *reads) round(b *readBatch) {
 	ctx, cancel := context.WithDeadline(r.db.ctx, until)
 	defer cancel()
 	for {
-		changed := r.db.leads.change()
+		reign := r.db.leads.current()
 		id, addr, self := r.db.leader()
 		switch {
 		case self:
@@ -110,12 +110,14 @@ func (r *reads) round(b *readBatch) {
 		case id == "":
 			b.err = ErrNoLeader
 		default:
-			b.index, b.term, b.err = r.db.trans.ReadIndex(ctx, id, addr)
+			rctx, done := during(ctx, reign)
+			b.index, b.term, b.err = r.db.trans.ReadIndex(rctx, id, addr)
+			done()
 		}
 		if b.err == nil || ctx.Err() != nil {
 			return
 		}
-		pause(ctx, changed)
+		pause(ctx, reign.Done())
 	}
 }
 

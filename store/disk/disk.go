@@ -105,4 +105,3 @@ func Lock(fs FS, dir string) (io.Closer, error) {
 	}
 	return nil, fmt.Errorf("%w: %s: %w", kv.ErrDirLocked, dir, err)
 }
-
