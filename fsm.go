@@ -66,6 +66,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		// The live state is as it was, unless the store says that it failed.
 		return err
 	}
+	f.db.snaps.installed.Add(1)
+	f.db.log.Info("snapshot installed", "index", f.db.state.State().Index)
 	f.db.published()
 	return nil
 }

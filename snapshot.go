@@ -22,8 +22,9 @@ import (
 type snapshots struct {
 	db *DB
 
-	logBytes atomic.Int64  // applied since the last snapshot
-	wake     chan struct{} // capacity 1: a snapshot is due
+	logBytes  atomic.Int64  // applied since the last snapshot
+	installed atomic.Int64  // snapshots received and made the state, since Open
+	wake      chan struct{} // capacity 1: a snapshot is due
 
 	mu       sync.Mutex // protects the fields below
 	incoming *store.Incoming

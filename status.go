@@ -74,7 +74,8 @@ func (db *DB) insides() hook.Insides {
 			st := db.state.State()
 			return st.Index, st.Chain
 		},
-		Plant: db.state.Plant,
+		Plant:     db.state.Plant,
+		Installed: func() int { return int(db.snaps.installed.Load()) },
 		Leaks: func() string {
 			db.mu.Lock()
 			defer db.mu.Unlock()

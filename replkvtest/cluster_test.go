@@ -116,3 +116,9 @@ func TestInBubble(t *testing.T) {
 		}
 	})
 }
+
+// snapshotsInstalled returns how many snapshots member i has installed since it
+// was opened.
+func (c *Cluster) snapshotsInstalled(i int) int {
+	return hook.Inspect(c.members[i].db).Installed()
+}

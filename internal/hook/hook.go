@@ -35,6 +35,8 @@ type Insides struct {
 	Chain func() (index uint64, chain [32]byte)
 	// Plant writes a value past raft, to see that checks notice.
 	Plant func(key, value string) error
+	// Installed counts the snapshots installed since Open.
+	Installed func() int
 	// Leaks tells what of the store is still there after Close; "" if nothing.
 	Leaks func() string
 }
