@@ -1,0 +1,58 @@
+// Package service serves replkv.v1 to clients: KV, Cluster and TextKV, over
+// whatever implements Backend. It translates and validates; what the verbs
+// mean is the backend's.
+//
+// All that comes from the network is checked here, also what the backend
+// checks itself. Errors leave through wireerr: a gRPC code, and an ErrorDetail
+// with reason, outcome and leader. No message exceeds gRPC's default limit, so
+// that it works on a plain grpc.NewServer() with plain clients.
+package service
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/internal/service/mount"
+	"github.com/replkv/replkv/kv"
+)
+
+// Backend is what is served. Its methods are called from many goroutines, with
+// the ctx of the RPC; after it is closed they return kv.ErrClosed, which
+// clients see as UNAVAILABLE.
+type Backend interface {
+	kv.KV
+	// Status tells about the member that answers. The result becomes the
+	// caller's.
+	Status(ctx context.Context) (*replkvv1.StatusResponse, error)
+}
+
+// maxMessageBytes is gRPC's default limit of a received message, minus a
+// margin for framing.
+const maxMessageBytes = 4<<20 - 64<<10
+
+// Register adds the services to s before it serves. A service that is there
+// already is kv.ErrAlreadyRegistered, and nothing is added.
+func Register(s grpc.ServiceRegistrar, b Backend) error {
+	if s == nil || b == nil {
+		return fmt.Errorf("%w: Register needs a server and a backend", kv.ErrInvalidArgument)
+	}
+	if err := mount.Check(s, Names()...); err != nil {
+		return err
+	}
+	replkvv1.RegisterKVServer(s, &kvServer{b: b})
+	replkvv1.RegisterClusterServer(s, &clusterServer{b: b})
+	replkvv1.RegisterTextKVServer(s, &textServer{b: b})
+	return nil
+}
+
+// Names returns the full names of the services that Register adds.
+func Names() []string {
+	return []string{
+		replkvv1.KV_ServiceDesc.ServiceName,
+		replkvv1.Cluster_ServiceDesc.ServiceName,
+		replkvv1.TextKV_ServiceDesc.ServiceName,
+	}
+}
