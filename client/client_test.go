@@ -1,0 +1,128 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/replkv/replkv/internal/service/kvtest"
+	"github.com/replkv/replkv/kv"
+)
+
+// The client obeys the table that the embedded handle obeys.
+func TestClientIsAKV(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kv.KV {
+		c, _ := one(t, Config{})
+		return c
+	})
+}
+
+var sentinels = []error{kv.ErrNotFound, kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrCompacted,
+	kv.ErrFutureRevision, kv.ErrTooLarge, kv.ErrInvalidArgument, kv.ErrInvalidConfig, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrQuota,
+	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped}
+
+func TestEverySentinelArrives(t *testing.T) {
+	c, f := one(t, Config{})
+	var sent *kv.Error
+	f.Before = func(context.Context, string) error { return sent }
+	check := func(op string, err error, outcome kv.Outcome) {
+		t.Helper()
+		e, ok := errors.AsType[*kv.Error](err)
+		if !ok || !errors.Is(err, sent.Err) || e.Op != op || e.Outcome != outcome || e.LeaderID != "n2" || e.LeaderAddr != "h:2" {
+			t.Errorf("%s: sent %v (%v), got %v (%v)", op, sent, sent.Outcome, err, kv.OutcomeOf(err))
+		}
+		if outcome != kv.OutcomeUnknown && sent.Err != kv.ErrOutcomeUnknown && errors.Is(err, kv.ErrOutcomeUnknown) {
+			t.Errorf("%s: %v matches ErrOutcomeUnknown", op, err)
+		}
+	}
+	for _, sentinel := range sentinels {
+		for _, outcome := range []kv.Outcome{kv.OutcomeUnknown, kv.OutcomeNotDone, kv.OutcomeDone} {
+			sent = &kv.Error{Outcome: outcome, LeaderID: "n2", LeaderAddr: "h:2", Err: sentinel}
+			ctx := t.Context()
+			_, err := c.Set(ctx, "k", nil)
+			check("Set", err, outcome)
+			_, err = c.Delete(ctx, "k")
+			check("Delete", err, outcome)
+			_, err = c.DeleteRange(ctx, kv.All())
+			check("DeleteRange", err, outcome)
+			_, err = c.Get(ctx, "k") // a read has no outcome to doubt
+			check("Get", err, kv.OutcomeNotDone)
+			_, err = c.Revision(ctx)
+			check("Revision", err, kv.OutcomeNotDone)
+			for _, err = range c.Scan(ctx, kv.All()) {
+				check("Scan", err, kv.OutcomeNotDone)
+			}
+		}
+	}
+}
+
+func TestCompactedErrorArrives(t *testing.T) {
+	c, f := one(t, Config{})
+	for range 5 {
+		if _, err := c.Set(t.Context(), "k", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Compact(4)
+	_, err := c.Get(t.Context(), "k", kv.AtRevision(2))
+	if e, ok := errors.AsType[*kv.CompactedError](err); !ok || e.Revision != 2 || e.Compacted != 4 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDeletedButTooLargeToReturn(t *testing.T) {
+	c, _ := one(t, Config{})
+	for i := range 3 {
+		if _, err := c.Set(t.Context(), fmt.Sprint(i), make([]byte, 2<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := c.DeleteRange(t.Context(), kv.All(), kv.ReturnPrev())
+	if !errors.Is(err, kv.ErrResultDropped) || kv.OutcomeOf(err) != kv.OutcomeDone {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClose(t *testing.T) {
+	c, f := one(t, Config{})
+	began, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	f.Before = func(_ context.Context, op string) error {
+		if op == "Set" {
+			close(began)
+			<-release
+		}
+		return nil
+	}
+	got := make(chan error, 1)
+	go func() { _, err := c.Set(t.Context(), "k", nil); got <- err }()
+	<-began
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-got; !errors.Is(err, kv.ErrClosed) || kv.OutcomeOf(err) != kv.OutcomeUnknown || errors.Is(err, context.Canceled) {
+		t.Errorf("a write under way: %v", err)
+	}
+	_, err := c.Set(t.Context(), "k", nil)
+	if !errors.Is(err, kv.ErrClosed) || kv.OutcomeOf(err) != kv.OutcomeNotDone {
+		t.Errorf("a write after Close: %v", err)
+	}
+	for _, err := range c.Scan(t.Context(), kv.All()) {
+		if !errors.Is(err, kv.ErrClosed) {
+			t.Errorf("a scan after Close: %v", err)
+		}
+	}
+}
+
+// A server without the service did nothing.
+func TestServiceNotMounted(t *testing.T) {
+	w := newWorld()
+	w.serve(t, "a", nil)
+	_, err := w.client(t, Config{}, "a").Set(t.Context(), "k", nil)
+	if kv.OutcomeOf(err) != kv.OutcomeNotDone || errors.Is(err, kv.ErrNoLeader) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,121 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/kv"
+)
+
+// maxRequestBytes bounds key and value of a request: gRPC's default limit of a
+// received message, minus a margin. Beyond it the server's gRPC would refuse,
+// without saying that nothing was done.
+const maxRequestBytes = 4<<20 - 64<<10
+
+// refused is the error of a call that was not sent.
+func refused(op string, err error) error {
+	return &kv.Error{Op: op, Outcome: kv.OutcomeNotDone, Err: err}
+}
+
+func checkSize(n int) error {
+	if n > maxRequestBytes {
+		return fmt.Errorf("%w: %d bytes, a message holds %d", kv.ErrTooLarge, n, maxRequestBytes)
+	}
+	return nil
+}
+
+// Get returns the item of key, or kv.ErrNotFound. See kv.KV.
+func (c *Client) Get(ctx context.Context, key string, opts ...kv.GetOption) (kv.Item, error) {
+	var o kv.ReadOptions
+	for _, opt := range opts {
+		opt.ApplyGet(&o)
+	}
+	if err := checkSize(len(key)); err != nil {
+		return kv.Item{}, refused("Get", err)
+	}
+	req := &replkvv1.GetRequest{Key: []byte(key), Read: readToProto(&o)}
+	var res *replkvv1.GetResponse
+	err := c.do(ctx, "Get", reads, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+		res, err = s.Get(ctx, req, opts...)
+		return err
+	})
+	if err != nil {
+		return kv.Item{}, err
+	}
+	return itemFromProto(res.GetItem(), false), nil
+}
+
+// Set stores value under key and returns the revision it was written at. It is
+// never sent twice, unless the first time is known to have done nothing. See
+// kv.KV.
+func (c *Client) Set(ctx context.Context, key string, value []byte, opts ...kv.SetOption) (kv.Revision, error) {
+	var o kv.SetOptions
+	for _, opt := range opts {
+		opt.ApplySet(&o)
+	}
+	if err := checkSize(len(key) + len(value)); err != nil {
+		return 0, refused("Set", err)
+	}
+	req := &replkvv1.SetRequest{Key: []byte(key), Value: value, Condition: conditionToProto(o.Conditional, o.IfRevision)}
+	var res *replkvv1.SetResponse
+	err := c.do(ctx, "Set", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+		res, err = s.Set(ctx, req, opts...)
+		return err
+	})
+	return kv.Revision(res.GetRevision()), err
+}
+
+// Delete removes key. See kv.KV, and Set on sending it twice.
+func (c *Client) Delete(ctx context.Context, key string, opts ...kv.DeleteOption) (kv.DeleteResult, error) {
+	var o kv.DeleteOptions
+	for _, opt := range opts {
+		opt.ApplyDelete(&o)
+	}
+	if err := checkSize(len(key)); err != nil {
+		return kv.DeleteResult{}, refused("Delete", err)
+	}
+	req := &replkvv1.DeleteRequest{Key: []byte(key), ReturnPrev: o.ReturnPrev, Condition: conditionToProto(o.Conditional, o.IfRevision)}
+	var res *replkvv1.DeleteResponse
+	err := c.do(ctx, "Delete", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+		res, err = s.Delete(ctx, req, opts...)
+		return err
+	})
+	return deleteResult(res), err
+}
+
+// DeleteRange removes all keys of r at one revision. With ReturnPrev, items of
+// more than 4 MiB together are deleted but not returned: kv.ErrResultDropped,
+// with outcome done. See kv.KV, and Set on sending it twice.
+func (c *Client) DeleteRange(ctx context.Context, r kv.Range, opts ...kv.DeleteOption) (kv.DeleteResult, error) {
+	var o kv.DeleteOptions
+	for _, opt := range opts {
+		opt.ApplyDelete(&o)
+	}
+	rng, err := rangeToProto(r)
+	if err == nil && o.Conditional {
+		err = fmt.Errorf("%w: DeleteRange takes no condition", kv.ErrInvalidArgument)
+	}
+	if err != nil {
+		return kv.DeleteResult{}, refused("DeleteRange", err)
+	}
+	req := &replkvv1.DeleteRangeRequest{Range: rng, ReturnPrev: o.ReturnPrev}
+	var res *replkvv1.DeleteResponse
+	err = c.do(ctx, "DeleteRange", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+		res, err = s.DeleteRange(ctx, req, opts...)
+		return err
+	})
+	return deleteResult(res), err
+}
+
+// Revision returns the store's current revision, linearizably.
+func (c *Client) Revision(ctx context.Context) (kv.Revision, error) {
+	var res *replkvv1.RevisionResponse
+	err := c.do(ctx, "Revision", reads, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+		res, err = s.Revision(ctx, &replkvv1.RevisionRequest{}, opts...)
+		return err
+	})
+	return kv.Revision(res.GetRevision()), err
+}
