@@ -52,10 +52,10 @@ type DB struct {
 	workers  sync.WaitGroup // those that propose entries
 	taker    sync.WaitGroup // the one that takes snapshots
 	tearDown sync.Once
-	started  chan struct{} // closed when raft runs
 	gone     chan struct{} // closed when teardown is over
 
 	mu     sync.Mutex // protects the fields below
+	opened bool       // Open has returned, or is about to
 	err    error      // why the store stopped
 	closed error      // what Close answers
 	left   string     // what teardown could not free
@@ -116,12 +116,17 @@ func (db *DB) stop(cause error) {
 	db.cancel(cause)
 }
 
-// fatal is called, once, with the first error after which this member can not
-// be trusted: it stops, and tears down on a goroutine of its own.
+// fatal is called with an error after which this member can not be trusted, by
+// whatever goroutine met it: the store stops, and tears down on a goroutine of
+// its own. While Open is under way, Open tears down.
 func (db *DB) fatal(err error) {
 	db.log.Error("the store stops", "error", err)
 	db.stop(err)
-	go db.teardown()
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.opened {
+		go db.teardown()
+	}
 }
 
 // Close stops the store at once and frees what it holds. Calls under way end

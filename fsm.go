@@ -1,6 +1,7 @@
 package replkv
 
 import (
+	"errors"
 	"io"
 	"runtime"
 
@@ -61,6 +62,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	in := f.db.snaps.takeIncoming()
 	if in == nil {
 		return errNoIncoming
+	}
+	if err := f.db.failpoint("snapshot-install"); err != nil {
+		return errors.Join(err, in.Discard())
 	}
 	if err := f.db.state.Install(in); err != nil {
 		// The live state is as it was, unless the store says that it failed.

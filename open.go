@@ -38,11 +38,19 @@ func Open(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replkv: Open: %w", err)
 	}
-	db := &DB{cfg: cfg, log: cfg.Logger, started: make(chan struct{}), gone: make(chan struct{})}
+	db := &DB{cfg: cfg, log: cfg.Logger, gone: make(chan struct{})}
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
 		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
+	}
+	db.mu.Lock()
+	db.opened = true
+	failed := db.err
+	db.mu.Unlock()
+	if failed != nil { // while it opened
+		db.teardown()
+		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, failed)
 	}
 	return db, nil
 }
@@ -100,7 +108,7 @@ func (db *DB) open() (err error) {
 func (db *DB) openState() (err error) {
 	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
 		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
-		OnFatal: func(err error) { db.guard.Fail(err) },
+		OnFatal: db.fatal,
 	})
 	return err
 }
@@ -129,6 +137,8 @@ func (db *DB) preflight() error {
 	switch {
 	case last == 0 && st.Index == 0:
 		return db.genesis()
+	case !db.id.genesis && last == 1 && st.Index == 0:
+		return db.genesis() // torn after the entry: the same bytes again
 	case last == 0:
 		return nil // a snapshot was installed, and the log emptied
 	case first > st.Index+1:
@@ -169,11 +179,21 @@ func (db *DB) genesis() error {
 	for _, m := range members {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
 	}
-	if err := db.guard.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+	if err := errors.Join(db.failpoint("genesis-term"), db.guard.SetUint64([]byte("CurrentTerm"), 1), db.failpoint("genesis-entry")); err != nil {
 		return err
+	}
+	if last, err := db.guard.LastIndex(); err != nil {
+		return err
+	} else if last > 0 {
+		if err := db.guard.DeleteRange(1, last); err != nil {
+			return err
+		}
 	}
 	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}
 	if err := db.guard.StoreLog(entry); err != nil {
+		return err
+	}
+	if err := db.failpoint("genesis-done"); err != nil {
 		return err
 	}
 	db.id.genesis = true
@@ -196,23 +216,10 @@ func (db *DB) openTransport() (err error) {
 	return err
 }
 
-// unapplied returns the bytes of committed entries that wait for apply.
+// unapplied returns the bytes of committed entries that wait for apply. Nobody
+// is served before raft runs, so nobody asks.
 func (db *DB) unapplied() int64 {
-	r := db.raftOrNil()
-	if r == nil {
-		return 0
-	}
-	return db.guard.BytesFrom(db.state.State().Index+1) - db.guard.BytesFrom(r.CommitIndex()+1)
-}
-
-// raftOrNil returns raft once it runs: peers may call before.
-func (db *DB) raftOrNil() *raft.Raft {
-	select {
-	case <-db.started:
-		return db.raft
-	default:
-		return nil
-	}
+	return db.guard.BytesFrom(db.state.State().Index+1) - db.guard.BytesFrom(db.raft.CommitIndex()+1)
 }
 
 func (db *DB) listen() (err error) {
@@ -261,7 +268,6 @@ func (db *DB) startRaft() error {
 		return err
 	}
 	db.raft.RegisterObserver(db.leads.observer)
-	close(db.started)
 	return nil
 }
 
@@ -313,3 +319,11 @@ func (db *DB) RegisterPeer(s grpc.ServiceRegistrar) error {
 // service, which authenticates its callers itself: the application's
 // interceptors let it pass.
 func IsPeerMethod(fullMethod string) bool { return transport.IsPeerMethod(fullMethod) }
+
+// failpoint lets a test fail a step by name.
+func (db *DB) failpoint(name string) error {
+	if db.cfg.edges.Failpoint == nil {
+		return nil
+	}
+	return db.cfg.edges.Failpoint(name)
+}

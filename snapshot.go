@@ -87,6 +87,9 @@ type fsmSnapshot struct{ db *DB }
 // return before durable(applied) >= the sink's index.
 func (f *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	s := sink.(*snapshotSink)
+	if err := f.db.failpoint("snapshot-persist"); err != nil {
+		return err
+	}
 	if err := f.db.state.Advance(s.meta.Index, s.meta.Term); err != nil {
 		return err
 	}

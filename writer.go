@@ -55,6 +55,7 @@ type opAnswer struct {
 
 // openBatch is a batch under way. It goes on while a caller waits for it.
 type openBatch struct {
+	session command.SessionID
 	seq     uint64
 	raw     []byte
 	ops     []*pendingOp
@@ -233,7 +234,7 @@ func (w *writer) form() *openBatch {
 		return nil
 	}
 	w.seq++
-	b := &openBatch{seq: w.seq, ops: ops, waiting: len(ops), cancel: func(error) {}}
+	b := &openBatch{session: w.session, seq: w.seq, ops: ops, waiting: len(ops), cancel: func(error) {}}
 	b.raw = command.AppendBatchHeader(make([]byte, 0, size), w.session, b.seq, w.lowWaterLocked(), len(ops))
 	for _, p := range ops {
 		b.raw = append(b.raw, p.enc...)
@@ -260,9 +261,13 @@ func (w *writer) send(ctx context.Context, b *openBatch) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.open, b.seq)
+	if w.open[b.seq] == b { // else it is of an earlier session
+		delete(w.open, b.seq)
+	}
 	if errors.Is(err, errSessionLost) {
-		w.session = command.NoSession
+		if w.session == b.session {
+			w.session = command.NoSession
+		}
 		if !maybe {
 			w.requeueLocked(b)
 			return
