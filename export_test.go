@@ -5,11 +5,13 @@ import (
 	"hash/crc32"
 )
 
-// NewerIdentityForTest returns an identity file as a later version would have
-// written it.
-func NewerIdentityForTest(b []byte) []byte {
-	b = append([]byte{}, b...)
-	b[8]++
-	n := len(b) - 4
-	return binary.LittleEndian.AppendUint32(b[:n], crc32.Checksum(b[:n], crc32.MakeTable(crc32.Castagnoli)))
+// newerVersion returns an encoding that ends in a CRC-32C with the version byte
+// at an offset raised, as a later version of this module would have written it.
+func newerVersion(b []byte, at int) []byte {
+	b = append([]byte{}, b[:len(b)-4]...)
+	b[at]++
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
+
+// NewerIdentityForTest does that to an identity file.
+func NewerIdentityForTest(b []byte) []byte { return newerVersion(b, 8) }

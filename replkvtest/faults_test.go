@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +39,9 @@ func TestFaults(t *testing.T) {
 	seeds := 6
 	if testing.Short() {
 		seeds = 2
+	}
+	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
+		seeds = n // for a long run
 	}
 	fresh := rand.Uint64N(1 << 32)
 	for i := range seeds {

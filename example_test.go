@@ -1,0 +1,232 @@
+package replkv_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/client"
+)
+
+// check keeps the examples short. Real programs handle their errors.
+func check(err error) {
+	if err != nil {
+		log.Panic(err)
+	}
+}
+
+// tempDir returns a directory, and a function that removes it.
+func tempDir() (dir string, remove func()) {
+	dir, err := os.MkdirTemp("", "replkv-example-")
+	check(err)
+	return dir, func() { check(os.RemoveAll(dir)) }
+}
+
+// A store of a single member needs a directory and nothing else.
+func ExampleOpen() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	rev, err := db.Set(ctx, "username", []byte("admin"))
+	check(err)
+	item, err := db.Get(ctx, "username")
+	check(err)
+	fmt.Printf("%s=%s at revision %d\n", item.Key, item.Value, rev)
+	check(db.Shutdown(ctx))
+	// Output: username=admin at revision 2
+}
+
+// Three members, here in one process: any two of them go on without the third.
+func Example_threeMembers() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+
+	var members []replkv.Member
+	var listeners []net.Listener
+	for _, id := range []string{"a", "b", "c"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		check(err)
+		listeners = append(listeners, l)
+		members = append(members, replkv.Member{ID: id, Addr: l.Addr().String()})
+	}
+	var dbs []*replkv.DB
+	for i, m := range members {
+		db, err := replkv.Open(replkv.Config{
+			Dir: filepath.Join(dir, m.ID), ID: m.ID, Addr: m.Addr, Listener: listeners[i],
+			InitialCluster: members, InsecurePeers: true, // loopback; else PeerTLS
+		})
+		check(err)
+		defer db.Close()
+		dbs = append(dbs, db)
+	}
+
+	_, err := dbs[0].Set(ctx, "username", []byte("admin")) // any member writes
+	check(err)
+	item, err := dbs[2].Get(ctx, "username") // and reads what all have written
+	check(err)
+	fmt.Printf("%s=%s\n", item.Key, item.Value)
+	// Output: username=admin
+}
+
+// Each member on a machine of its own, with certificates: the same code with
+// another id.
+func Example_machines() {
+	id := os.Getenv("MEMBER") // a, b or c
+	certificate, err := tls.LoadX509KeyPair("member.pem", "member.key")
+	check(err)
+	authority, err := os.ReadFile("authority.pem")
+	check(err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+
+	addrs := map[string]string{"a": "10.0.0.1:7000", "b": "10.0.0.2:7000", "c": "10.0.0.3:7000"}
+	var members []replkv.Member
+	for id, addr := range addrs {
+		members = append(members, replkv.Member{ID: id, Addr: addr})
+	}
+	db, err := replkv.Open(replkv.Config{
+		Dir: "data", ID: id, Addr: addrs[id], Listen: ":7000", InitialCluster: members,
+		PeerTLS: &tls.Config{
+			Certificates: []tls.Certificate{certificate}, // the DNS names hold the id
+			RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		},
+	})
+	check(err)
+	defer db.Close()
+	check(db.Ready(context.Background())) // there is a leader, and this member has caught up
+}
+
+// authenticate lets clients in that know the secret. Members of the cluster
+// authenticate each other: their methods pass.
+func authenticate(ctx context.Context, fullMethod string) error {
+	if replkv.IsPeerMethod(fullMethod) {
+		return nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	if got := md.Get("authorization"); len(got) != 1 || got[0] != "Bearer secret" {
+		return status.Error(codes.Unauthenticated, "who are you?")
+	}
+	return nil
+}
+
+func authenticateUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := authenticate(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func authenticateStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := authenticate(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return next(srv, stream)
+}
+
+// mount serves peers and clients on the application's own gRPC server.
+func mount(db *replkv.DB) (*grpc.Server, error) {
+	srv := grpc.NewServer(grpc.UnaryInterceptor(authenticateUnary), grpc.StreamInterceptor(authenticateStream))
+	// Services of the application, and these two, before Serve:
+	return srv, errors.Join(db.RegisterPeer(srv), db.RegisterClient(srv))
+}
+
+// stop ends a member and its server. In this order: Shutdown ends the store's
+// streams, which GracefulStop would wait for.
+func stop(db *replkv.DB, srv *grpc.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := db.Shutdown(ctx)
+	srv.GracefulStop()
+	return err
+}
+
+// The application's gRPC server carries peers and clients, behind its own
+// authentication.
+func ExampleDB_RegisterPeer() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	me := replkv.Member{ID: "a", Addr: l.Addr().String()}
+	db, err := replkv.Open(replkv.Config{Dir: dir, ID: me.ID, Addr: me.Addr, InitialCluster: []replkv.Member{me}, InsecurePeers: true})
+	check(err)
+	srv, err := mount(db)
+	check(err)
+	go srv.Serve(l)
+
+	c, err := client.Dial(client.Config{Endpoints: []string{me.Addr}, Insecure: true})
+	check(err)
+	defer c.Close()
+	_, err = c.Set(ctx, "username", []byte("admin"))
+	fmt.Println("a stranger:", status.Code(err))
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer secret")
+	rev, err := c.Set(ctx, "username", []byte("admin"))
+	check(err)
+	fmt.Println("a friend: revision", rev)
+	check(stop(db, srv))
+	// Output:
+	// a stranger: Unauthenticated
+	// a friend: revision 2
+}
+
+// A scan sees one revision, whatever is written meanwhile, so its body may
+// write.
+func ExampleDB_Scan() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	defer db.Close()
+	for _, city := range []string{"Potsdam", "Berlin", "Jena"} {
+		_, err := db.Set(ctx, "city/"+city, nil)
+		check(err)
+	}
+	for item, err := range db.Scan(ctx, replkv.Prefix("city/"), replkv.Limit(2)) {
+		check(err)
+		_, err := db.Delete(ctx, item.Key)
+		check(err)
+		fmt.Println(item.Key)
+	}
+	// Output:
+	// city/Berlin
+	// city/Jena
+}
+
+// A conditional write is done only if nobody else has written meanwhile.
+func ExampleIfRevision() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	defer db.Close()
+
+	rev, err := db.Set(ctx, "owner", []byte("a"), replkv.IfAbsent())
+	check(err)
+	_, err = db.Set(ctx, "owner", []byte("b"), replkv.IfAbsent())
+	fmt.Println(errors.Is(err, replkv.ErrConflict), replkv.OutcomeOf(err))
+	_, err = db.Set(ctx, "owner", []byte("b"), replkv.IfRevision(rev))
+	fmt.Println(err)
+	// Output:
+	// true not done
+	// <nil>
+}
