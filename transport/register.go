@@ -1,13 +1,12 @@
 package transport
 
 import (
-	"fmt"
 	"strings"
 
 	pb "github.com/Jille/raft-grpc-transport/proto"
 	"google.golang.org/grpc"
 
-	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/internal/service/mount"
 	"github.com/replkv/replkv/transport/peerpb"
 )
 
@@ -16,15 +15,8 @@ import (
 // cannot be seen from here. A service that is there already, which gRPC would
 // end the process for too, is kv.ErrAlreadyRegistered.
 func (t *Transport) Register(s grpc.ServiceRegistrar) error {
-	if lister, ok := s.(interface {
-		GetServiceInfo() map[string]grpc.ServiceInfo
-	}); ok {
-		have := lister.GetServiceInfo()
-		for _, name := range peerServices() {
-			if _, ok := have[name]; ok {
-				return fmt.Errorf("service %s: %w", name, kv.ErrAlreadyRegistered)
-			}
-		}
+	if err := mount.Check(s, peerServices()...); err != nil {
+		return err
 	}
 	pb.RegisterRaftTransportServer(s, raftServer{t: t})
 	peerpb.RegisterPeerServer(s, peerServer{t: t})
