@@ -1,0 +1,42 @@
+package kvtest_test
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/client"
+	"github.com/replkv/replkv/internal/service/kvtest"
+	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/replkvtest"
+)
+
+// The embedded handle obeys the table, and so does a client of it.
+func TestDB(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kv.KV { return replkvtest.Open(t) })
+}
+
+func TestClientOfADB(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kv.KV { return dial(t, replkvtest.Open(t)) })
+}
+
+func dial(t *testing.T, db *replkv.DB) *client.Client {
+	srv := grpc.NewServer()
+	if err := db.RegisterClient(srv); err != nil {
+		t.Fatal(err)
+	}
+	l := bufconn.Listen(1 << 20)
+	go srv.Serve(l)
+	t.Cleanup(srv.Stop)
+	c, err := client.Dial(client.Config{Endpoints: []string{"passthrough:///db"}, Insecure: true, DialOptions: []grpc.DialOption{
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
