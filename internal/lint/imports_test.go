@@ -67,7 +67,7 @@ var importRules = []importRule{
 	},
 	{
 		why:   "test helpers pull package testing, and its flags, into the host",
-		but:   []string{"replkvtest", "store/raftlog/logtest", "internal/lint"},
+		but:   []string{"replkvtest", "store/raftlog/logtest", "internal/service/kvtest"},
 		never: []string{"testing", "./replkvtest"},
 	},
 	{
