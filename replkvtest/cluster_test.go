@@ -122,3 +122,24 @@ func TestInBubble(t *testing.T) {
 func (c *Cluster) snapshotsInstalled(i int) int {
 	return hook.Inspect(c.members[i].db).Installed()
 }
+
+// TestReadNeedsConfirmation: a leader that has just lost its followers, and
+// does not know it yet, answers no linearizable read.
+func TestReadNeedsConfirmation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		lead := c.Leader()
+		if _, err := c.DB(lead).Set(context.Background(), "k", []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		c.Partition([]int{lead})
+		ctx, cancel := context.WithTimeout(context.Background(), electionTimeout/4)
+		defer cancel()
+		if item, err := c.DB(lead).Get(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Get on a leader without followers: %+v, %v", item, err)
+		}
+		if role := c.DB(lead).Status().Role; role != "leader" {
+			t.Errorf("role %s: the test shows nothing", role)
+		}
+	})
+}
