@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -350,5 +351,30 @@ func TestServers(t *testing.T) {
 	}
 	if err := db.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClearRangeLongKeys: keys so long that the replicated limit on bytes allows
+// fewer of them than MaxTxnOps.
+func TestClearRangeLongKeys(t *testing.T) {
+	db := replkvtest.Open(t)
+	long := strings.Repeat("k", 4000)
+	var wg sync.WaitGroup
+	const keys = 5000 // 20 MB; one revision may delete 16 MiB
+	for w := range 16 {
+		wg.Go(func() {
+			for i := w; i < keys; i += 16 {
+				if _, err := db.Set(t.Context(), fmt.Sprintf("%s%06d", long, i), nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := db.DeleteRange(t.Context(), replkv.All()); !errors.Is(err, replkv.ErrTooLarge) {
+		t.Errorf("DeleteRange of too many bytes: %v", err)
+	}
+	if res, err := db.ClearRange(t.Context(), replkv.All()); err != nil || res.Deleted != keys {
+		t.Fatalf("ClearRange: %+v, %v", res, err)
 	}
 }

@@ -190,24 +190,16 @@ func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
 	if err := r.Validate(); err != nil {
 		return total, db.wrap("ClearRange", OutcomeNotDone, err)
 	}
+	from, _, _ := r.Bounds()
+	chunk := db.cfg.MaxTxnOps
 	for {
-		var last string
-		n := 0
-		for item, err := range db.Scan(ctx, r, KeysOnly(), Limit(db.cfg.MaxTxnOps)) {
-			if err != nil {
-				return total, err
-			}
-			last, n = item.Key, n+1
+		last, n, err := db.lastOf(ctx, r, chunk)
+		if err != nil || n == 0 {
+			return total, err
 		}
-		if n == 0 {
-			return total, nil
-		}
-		from, _, _ := r.Bounds()
-		// New keys may have come between the scan and the deletion: halve the
-		// chunk until it fits.
-		chunk := kv.Between(from, last+"\x00")
-		res, err := db.DeleteRange(ctx, chunk)
-		if errors.Is(err, ErrTooLarge) {
+		res, err := db.DeleteRange(ctx, kv.Between(from, last+"\x00"))
+		if errors.Is(err, ErrTooLarge) && chunk > 1 {
+			chunk /= 2 // keys have come since, or theirs are long
 			continue
 		}
 		if err != nil {
@@ -216,6 +208,17 @@ func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
 		total.Deleted += res.Deleted
 		total.Revision = res.Revision
 	}
+}
+
+// lastOf returns the last of the first n keys of r, and how many there are.
+func (db *DB) lastOf(ctx context.Context, r Range, n int) (last string, found int, err error) {
+	for item, err := range db.Scan(ctx, r, KeysOnly(), Limit(n)) {
+		if err != nil {
+			return "", 0, err
+		}
+		last, found = item.Key, found+1
+	}
+	return last, found, nil
 }
 
 // barrier brings this member to the state that the options ask for.
