@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sort"
 	"strings"
 	"sync"
@@ -133,23 +134,34 @@ func (db *DB) leader() (id, addr string, self bool) {
 }
 
 // peerErrors keeps the last error of each peer, so that ErrNoLeader can say
-// who was not reached and why.
+// who was not reached and why, and tells the log when that changes.
 type peerErrors struct {
-	mu   sync.Mutex
+	log  *slog.Logger
+	mu   sync.Mutex // protects last
 	last map[string]error
 }
 
 func (p *peerErrors) note(id string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // our own doing
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := p.last[id]
 	if err == nil {
 		delete(p.last, id)
-		return
+	} else {
+		if p.last == nil {
+			p.last = make(map[string]error)
+		}
+		p.last[id] = err
 	}
-	if p.last == nil {
-		p.last = make(map[string]error)
+	switch {
+	case err != nil && before == nil:
+		p.log.Warn("a member is not reached", "id", id, "error", err)
+	case err == nil && before != nil:
+		p.log.Info("a member is reached again", "id", id)
 	}
-	p.last[id] = err
 }
 
 func (p *peerErrors) get(id string) error {

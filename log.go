@@ -20,7 +20,25 @@ type raftLog struct {
 
 var _ hclog.Logger = raftLog{}
 
+// routine are raft's warnings and errors of every day: it repeats them for each
+// attempt to reach a member that is down, which peerErrors tells once.
+var routine = map[string]bool{
+	"failed to appendEntries to":                        true,
+	"failed to heartbeat to":                            true,
+	"failed to contact":                                 true,
+	"failed to make requestVote RPC":                    true,
+	"appendEntries rejected, sending older logs":        true,
+	"skipping application of old log":                   true,
+	"rejecting vote request since we have a leader":     true,
+	"rejecting pre-vote request since we have a leader": true,
+	"heartbeat timeout reached, starting election":      true,
+	"Election timeout reached, restarting election":     true,
+}
+
 func (l raftLog) emit(level slog.Level, msg string, args []any) {
+	if routine[msg] {
+		level = slog.LevelDebug
+	}
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, "raft: "+msg, args...)
 	}

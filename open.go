@@ -39,6 +39,7 @@ func Open(cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("replkv: Open: %w", err)
 	}
 	db := &DB{cfg: cfg, log: cfg.Logger, gone: make(chan struct{})}
+	db.peers.log = db.log
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
