@@ -32,15 +32,16 @@ func (l *Log) deleteRange(low, high uint64) error {
 	return fmt.Errorf("%w: deleting %d-%d of %d-%d leaves a hole", ErrGap, low, high, first, last)
 }
 
+// Both deletions take the entries out of the bounds before they take the rows
+// out of the engine: a reader that finds no row for an entry within the bounds
+// takes it for lost, and the log for corrupt.
+
 func (l *Log) deletePrefix(first, high uint64) error {
-	if err := l.deleteRows(first, high, pebble.NoSync); err != nil {
-		return err
-	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.mu.first = high + 1
 	l.mu.tail.dropBefore(high + 1)
-	return nil
+	l.mu.Unlock()
+	return l.deleteRows(first, high, pebble.NoSync)
 }
 
 // deleteSuffix deletes the entries from low on; with low == first, all.
@@ -52,11 +53,7 @@ func (l *Log) deleteSuffix(low, first, last uint64) error {
 			return l.failed.fail(err)
 		}
 	}
-	if err := l.deleteRows(low, last, pebble.Sync); err != nil {
-		return err
-	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.mu.last, l.mu.end = low-1, end
 	if low == first {
 		l.mu.first, l.mu.last = 0, 0
@@ -64,7 +61,8 @@ func (l *Log) deleteSuffix(low, first, last uint64) error {
 	l.mu.generation++
 	l.mu.tail.dropFrom(low)
 	l.mu.ahead.forget()
-	return nil
+	l.mu.Unlock()
+	return l.deleteRows(low, last, pebble.Sync)
 }
 
 func (l *Log) deleteRows(low, high uint64, o *pebble.WriteOptions) error {
