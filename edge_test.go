@@ -272,6 +272,13 @@ func TestDirectories(t *testing.T) {
 		t.Errorf("after all that: %v", err)
 	}
 
+	if err := open(func(c *replkv.Config) {
+		c.Addr, c.InsecurePeers = "127.0.0.1:7001", true
+		c.InitialCluster = []replkv.Member{{ID: "a", Addr: "127.0.0.1:7001"}}
+	}); !errors.Is(err, replkv.ErrInvalidConfig) {
+		t.Errorf("a single member's directory with peers: %v", err)
+	}
+
 	foreign := t.TempDir()
 	if err := os.WriteFile(filepath.Join(foreign, "letters.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -88,6 +88,9 @@ func (db *DB) open() (err error) {
 	if err = db.preflight(); err != nil {
 		return err
 	}
+	if err = db.checkPlace(); err != nil {
+		return err
+	}
 	if err = db.openTransport(); err != nil {
 		return err
 	}
@@ -199,6 +202,35 @@ func (db *DB) genesis() error {
 	}
 	db.id.genesis = true
 	return db.id.save(&db.cfg)
+}
+
+// checkPlace compares Addr with where the cluster knows this member: peers
+// would look for it there in vain. It also keeps a single member's directory
+// from being opened as one of a cluster, and the other way round.
+func (db *DB) checkPlace() error {
+	data, index := db.state.Config()
+	if index == 0 {
+		var l raft.Log
+		if err := db.guard.GetLog(1, &l); err != nil {
+			return err
+		}
+		data = l.Data
+	}
+	c, err := decodeConfiguration(data)
+	if err != nil {
+		return err
+	}
+	want := cmp.Or(db.cfg.Addr, localAddr)
+	for _, s := range c.Servers {
+		if string(s.ID) != db.cfg.ID || string(s.Address) == want {
+			continue
+		}
+		if s.Address == localAddr {
+			return fmt.Errorf("%w: directory %s holds a store of a single member without Addr", ErrInvalidConfig, db.cfg.Dir)
+		}
+		return fmt.Errorf("%w: the cluster of directory %s knows this member at %s, Addr is %q", ErrInvalidConfig, db.cfg.Dir, s.Address, db.cfg.Addr)
+	}
+	return nil
 }
 
 func (db *DB) openTransport() (err error) {

@@ -92,7 +92,7 @@ func TestErrorLines(t *testing.T) {
 		{"1 -addr " + free + " -dir " + filepath.Join(file, "data"), "not a directory"},
 		{"1 -addr " + free + " -dir " + notOurs, "holiday.jpg"},
 		{"1 -addr " + free + " -dir " + foreign, `belongs to member "9", not "1"`},
-		{"9 -addr " + free + " -dir " + foreign, "belongs to the cluster 9=local:0, not 9=" + free},
+		{"9 -addr " + free + " -dir " + foreign, "holds a store of a single member without Addr"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(context.Background(), strings.Fields(c.args), &stdout, &stderr)
