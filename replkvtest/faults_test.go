@@ -36,9 +36,9 @@ type history struct {
 //     most once, one that was "not done" never: Version counts them;
 //   - the replicas end equal.
 func TestFaults(t *testing.T) {
-	seeds := 6
+	seeds, length := 6, 20*time.Second
 	if testing.Short() {
-		seeds = 2
+		seeds, length = 2, 8*time.Second
 	}
 	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
 		seeds = n // for a long run
@@ -50,7 +50,7 @@ func TestFaults(t *testing.T) {
 			seed = fresh + uint64(i)
 		}
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { runFaults(t, seed, 20*time.Second) })
+			synctest.Test(t, func(t *testing.T) { runFaults(t, seed, length) })
 		})
 	}
 }
