@@ -66,13 +66,14 @@ type Config struct {
 	// Logger receives what operators should know. nil: silent.
 	Logger *slog.Logger
 
-	// ElectionTimeout is how long a follower waits for its leader, and a
-	// candidate for votes, at least; the double at most. Default 1 s: it must
-	// exceed the longest pause of disk and process, else leaders change for
-	// nothing.
+	// ElectionTimeout is how long a candidate waits for votes and, with the
+	// default HeartbeatInterval, a follower for its leader, at least; the double
+	// at most. Default 1 s: it must exceed the longest pause of disk and
+	// process, else leaders change for nothing.
 	ElectionTimeout time.Duration
-	// HeartbeatInterval is how often a leader tells that it lives. Default, and
-	// upper limit, a tenth of ElectionTimeout.
+	// HeartbeatInterval is how often a leader tells that it lives. A follower
+	// that hears nothing for ten of them, which must exceed the slowest fsync,
+	// starts an election. Default, and upper limit, a tenth of ElectionTimeout.
 	HeartbeatInterval time.Duration
 	// RequestTimeout is the deadline of calls whose ctx has none, but for the
 	// bodies of scans. Default 10 s.

@@ -100,7 +100,7 @@ func (db *DB) Ready(ctx context.Context) error {
 	ctx, cancel := db.deadline(ctx)
 	defer cancel()
 	if err := db.reads.barrier(ctx); err != nil {
-		return db.callError("Ready", OutcomeNotDone, err)
+		return db.callError("Ready", OutcomeNotDone, ctxError(ctx, err))
 	}
 	return nil
 }
@@ -149,6 +149,9 @@ func (db *DB) Shutdown(ctx context.Context) error {
 	err := db.drain(ctx)
 	if err == nil {
 		err = db.handOver(ctx)
+	}
+	if err != nil {
+		err = ctxError(ctx, err)
 	}
 	return errors.Join(err, db.Close())
 }
@@ -209,7 +212,13 @@ func (db *DB) teardown() {
 			errs = append(errs, err)
 		}
 		errs = append(errs, db.waitFor("workers", wait(&db.workers)), db.waitFor("goroutines", wait(&db.wg)))
-		errs = append(errs, db.waitFor("state", db.state.Close), db.waitFor("log", db.guard.Close))
+		err := db.waitFor("state", db.state.Close)
+		if errors.Is(err, store.ErrEngineLeft) {
+			db.mu.Lock()
+			db.left += "state "
+			db.mu.Unlock()
+		}
+		errs = append(errs, err, db.waitFor("log", db.guard.Close))
 		errs = append(errs, db.lock.Close())
 		db.mu.Lock()
 		defer db.mu.Unlock()
@@ -223,7 +232,7 @@ func (db *DB) teardown() {
 // a future whose entry is committed but not yet applied when raft shuts down
 // is never answered.
 func (db *DB) settleFutures() {
-	for range 200 {
+	for end := time.Now().Add(teardownPatience); time.Now().Before(end); {
 		if db.entries.inFlight() == 0 || db.guard.Err() != nil {
 			return
 		}

@@ -34,7 +34,7 @@ func (db *DB) commit(ctx context.Context, raw []byte) (res *command.BatchResult,
 		if db.ctx.Err() != nil {
 			return nil, maybe, db.stopped()
 		}
-		if errors.Is(a.err, ErrInvalidArgument) || errors.Is(a.err, ErrTooLarge) {
+		if a.notDone && (errors.Is(a.err, ErrInvalidArgument) || errors.Is(a.err, ErrTooLarge) || errors.Is(a.err, ErrOverloaded)) {
 			return nil, maybe, a.err
 		}
 		pause(ctx, reign.Done())
@@ -133,11 +133,15 @@ func checkBatch(raw []byte, limit int) error {
 	err = b.Ops(func(_ int, op *command.Op) error {
 		switch op.Kind {
 		case command.Set, command.Delete, command.DeleteRange:
+			if sessioned {
+				return nil
+			}
+		case command.OpenSession, command.Epoch, command.Compact:
 			if !sessioned {
-				return fmt.Errorf("%v outside of a session", op.Kind)
+				return nil
 			}
 		}
-		return nil
+		return fmt.Errorf("%v in such a batch", op.Kind)
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidArgument, err)

@@ -46,7 +46,7 @@ func newLeaderWatch(db *DB) *leaderWatch {
 func (w *leaderWatch) run() {
 	tick := time.NewTicker(w.db.cfg.ElectionTimeout / 2)
 	defer tick.Stop()
-	term, leader := uint64(0), raft.ServerID("")
+	term, leader, epoch := uint64(0), raft.ServerID(""), uint64(0)
 	for {
 		select {
 		case <-w.db.ctx.Done():
@@ -59,15 +59,15 @@ func (w *leaderWatch) run() {
 		}
 		_, id := w.db.raft.LeaderWithID()
 		t := w.db.raft.CurrentTerm()
-		if id == leader && t == term {
-			continue
+		if id != leader || t != term {
+			term, leader = t, id
+			if id != "" {
+				w.db.log.Info("leader", "id", id, "term", t)
+			}
+			w.wake()
 		}
-		term, leader = t, id
-		if id != "" {
-			w.db.log.Info("leader", "id", id, "term", t)
-		}
-		w.wake()
-		if w.db.raft.State() == raft.Leader {
+		if t != epoch && w.db.raft.State() == raft.Leader {
+			epoch = t
 			w.proposeEpoch(t)
 		}
 	}
@@ -117,8 +117,10 @@ func unsessioned(op *command.Op) []byte {
 }
 
 // pause waits a moment, or less if wake is closed or ctx ends.
-func pause(ctx context.Context, wake <-chan struct{}) {
-	t := time.NewTimer(10 * time.Millisecond)
+func pause(ctx context.Context, wake <-chan struct{}) { pauseFor(ctx, wake, 10*time.Millisecond) }
+
+func pauseFor(ctx context.Context, wake <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

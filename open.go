@@ -3,6 +3,7 @@ package replkv
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -43,6 +44,9 @@ func Open(cfg Config) (*DB, error) {
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
+		if cfg.Listener != nil {
+			cfg.Listener.Close() // the handle owns it
+		}
 		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
 	}
 	db.mu.Lock()
@@ -144,6 +148,10 @@ func (db *DB) preflight() error {
 	case !db.id.genesis && last == 1 && st.Index == 0:
 		return db.genesis() // torn after the entry: the same bytes again
 	case last == 0:
+		// raft's first act was to store its term beside the log.
+		if term, err := db.guard.GetUint64([]byte("CurrentTerm")); err != nil || term == 0 {
+			return fmt.Errorf("%w: the log of %s is gone (term %d, %v); remove the member and add it anew", ErrCorrupt, db.cfg.Dir, term, err)
+		}
 		return nil // a snapshot was installed, and the log emptied
 	case first > st.Index+1:
 		return fmt.Errorf("%w: the log begins at %d, the state ends at %d: the entries between are gone; remove the member and add it anew",
@@ -244,7 +252,9 @@ func (db *DB) openTransport() (err error) {
 		Dial: db.cfg.Dial, DialOptions: db.cfg.PeerDialOptions,
 		TLS: db.cfg.PeerTLS, PeerID: db.cfg.PeerID, Insecure: db.cfg.InsecurePeers || db.cfg.Addr == "",
 		Handler: peerHandler{db}, Unapplied: db.unapplied, Logger: db.log,
-		Timeouts: transport.Timeouts{Heartbeat: db.cfg.ElectionTimeout, Confirm: db.cfg.ElectionTimeout, Request: db.cfg.RequestTimeout},
+		Timeouts: transport.Timeouts{Heartbeat: db.cfg.ElectionTimeout, Confirm: db.cfg.ElectionTimeout,
+			// The calls' own deadlines bound these; this one is for requests that nobody waits for.
+			Request: max(db.cfg.RequestTimeout, time.Minute)},
 	})
 	return err
 }
@@ -270,6 +280,9 @@ func (db *DB) parts() {
 	db.entries = newEntryQueue(db)
 	db.writes = newWriter(db)
 	db.reads = newReads(db)
+	if first, err := db.guard.FirstIndex(); err == nil {
+		db.snaps.logBytes.Store(db.guard.BytesFrom(first)) // a member that restarts often truncates, too
+	}
 	db.published()
 }
 
@@ -318,6 +331,9 @@ func (db *DB) run() {
 	}
 	var opts []grpc.ServerOption
 	if db.cfg.PeerTLS != nil {
+		if db.cfg.PeerTLS.ClientAuth == tls.NoClientCert {
+			db.cfg.PeerTLS.ClientAuth = tls.RequestClientCert // the handlers verify it
+		}
 		opts = append(opts, grpc.Creds(credentials.NewTLS(db.cfg.PeerTLS)))
 	}
 	db.server = grpc.NewServer(opts...)

@@ -2,6 +2,7 @@ package replkv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,7 +74,7 @@ func (r *reads) barrier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.db.applied.wait(ctx, b.index)
+	return r.db.applied.wait(ctx, r.db.ctx, b.index)
 }
 
 // run makes one round after the other.
@@ -114,7 +115,13 @@ func (r *reads) round(b *readBatch) {
 			b.index, b.term, b.err = r.db.trans.ReadIndex(rctx, id, addr)
 			done()
 		}
-		if b.err == nil || ctx.Err() != nil {
+		if b.err == nil {
+			return
+		}
+		if errors.Is(b.err, ErrClosed) {
+			b.err = ErrNoLeader // the leader closed, not this member
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		pause(ctx, reign.Done())

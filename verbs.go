@@ -1,6 +1,7 @@
 package replkv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,14 +191,13 @@ func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
 	if err := r.Validate(); err != nil {
 		return total, db.wrap("ClearRange", OutcomeNotDone, err)
 	}
-	from, _, _ := r.Bounds()
 	chunk := db.cfg.MaxTxnOps
 	for {
-		last, n, err := db.lastOf(ctx, r, chunk)
-		if err != nil || n == 0 {
+		first, last, err := db.ends(ctx, r, chunk)
+		if err != nil || last == "" {
 			return total, err
 		}
-		res, err := db.DeleteRange(ctx, kv.Between(from, last+"\x00"))
+		res, err := db.DeleteRange(ctx, kv.Between(first, last+"\x00"))
 		if errors.Is(err, ErrTooLarge) && chunk > 1 {
 			chunk /= 2 // keys have come since, or theirs are long
 			continue
@@ -210,15 +210,16 @@ func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
 	}
 }
 
-// lastOf returns the last of the first n keys of r, and how many there are.
-func (db *DB) lastOf(ctx context.Context, r Range, n int) (last string, found int, err error) {
+// ends returns the first and the last of the first n keys of r; "" if there is
+// none.
+func (db *DB) ends(ctx context.Context, r Range, n int) (first, last string, err error) {
 	for item, err := range db.Scan(ctx, r, KeysOnly(), Limit(n)) {
 		if err != nil {
-			return "", 0, err
+			return "", "", err
 		}
-		last, found = item.Key, found+1
+		first, last = cmp.Or(first, item.Key), item.Key
 	}
-	return last, found, nil
+	return first, last, nil
 }
 
 // barrier brings this member to the state that the options ask for.
@@ -231,7 +232,7 @@ func (db *DB) barrier(ctx context.Context, o *kv.ReadOptions) error {
 	case o.Local:
 		return nil
 	case o.AtLeast > 0:
-		return db.revisions.wait(ctx, uint64(o.AtLeast))
+		return db.revisions.wait(ctx, db.ctx, uint64(o.AtLeast))
 	}
 	return db.reads.barrier(ctx)
 }

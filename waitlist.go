@@ -2,6 +2,7 @@ package replkv
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -38,8 +39,9 @@ func (w *waitList) advance(n uint64) {
 	w.waiters = keep
 }
 
-// wait returns nil once the number is at or above want, or the cause of ctx.
-func (w *waitList) wait(ctx context.Context, want uint64) error {
+// wait returns nil once the number is at or above want, or the cause of
+// whichever context ends first: the caller's or the store's.
+func (w *waitList) wait(ctx, store context.Context, want uint64) error {
 	w.mu.Lock()
 	if w.at >= want {
 		w.mu.Unlock()
@@ -52,17 +54,16 @@ func (w *waitList) wait(ctx context.Context, want uint64) error {
 	case <-x.ch:
 		return nil
 	case <-ctx.Done():
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for i := range w.waiters {
-			if w.waiters[i].ch == x.ch {
-				last := len(w.waiters) - 1
-				w.waiters[i] = w.waiters[last]
-				w.waiters[last] = waiter{}
-				w.waiters = w.waiters[:last]
-				break
-			}
-		}
+		w.leave(x)
 		return context.Cause(ctx)
+	case <-store.Done():
+		w.leave(x)
+		return context.Cause(store)
 	}
+}
+
+func (w *waitList) leave(x waiter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiters = slices.DeleteFunc(w.waiters, func(o waiter) bool { return o.ch == x.ch })
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/replkv/replkv/internal/command"
@@ -25,15 +26,18 @@ type writer struct {
 	closed bool
 
 	session command.SessionID // NoSession: to be opened
+	opened  uint64            // sessions asked for since Open
 	seq     uint64            // of the newest batch
 	// open has the batches without an answer. Invariant: the low-water mark of a
-	// new batch is below all of them, and its seq less than sessionWindow above.
-	open map[uint64]*openBatch
-	slot chan struct{} // capacity batchesInFlight
+	// new batch is below all of them, and its seq at most SessionWindow above:
+	// one slow batch holds up the others once they are that far ahead.
+	open  map[uint64]*openBatch
+	under int           // batches of lost sessions still under way
+	slot  chan struct{} // capacity batchesInFlight
 }
 
 const (
-	// batchesInFlight of a session. The window of the state machine is 64.
+	// batchesInFlight of a session.
 	batchesInFlight = 4
 	// maxBatchOps bounds a batch, and with it what one entry makes apply do.
 	maxBatchOps = 4096
@@ -44,7 +48,6 @@ type pendingOp struct {
 	enc   []byte
 	done  chan opAnswer // capacity 1
 	batch *openBatch    // once sent; guarded by writer.mu
-	left  bool          // the caller is gone; guarded by writer.mu
 }
 
 type opAnswer struct {
@@ -122,8 +125,9 @@ func (w *writer) leave(p *pendingOp, cause error) opAnswer {
 		return a
 	default:
 	}
-	p.left = true
 	if p.batch == nil {
+		w.bytes -= int64(len(p.enc))
+		w.queue = slices.DeleteFunc(w.queue, func(o *pendingOp) bool { return o == p })
 		return opAnswer{err: cause, outcome: OutcomeNotDone}
 	}
 	if p.batch.waiting--; p.batch.waiting == 0 {
@@ -183,7 +187,10 @@ func (w *writer) ready() bool {
 		if _, err := rand.Read(id[:]); err != nil {
 			return false
 		}
-		res, _, err := w.db.commit(w.db.ctx, unsessioned(&command.Op{Kind: command.OpenSession, Session: id, Member: []byte(w.db.cfg.ID)}))
+		// The ordinal rises with each start of the member and each session of a
+		// start: the state machine opens none that is older than the newest.
+		op := &command.Op{Kind: command.OpenSession, Session: id, Member: []byte(w.db.cfg.ID), Ordinal: w.nextOrdinal()}
+		res, _, err := w.db.commit(w.db.ctx, unsessioned(op))
 		if err != nil {
 			if w.db.ctx.Err() != nil {
 				return false
@@ -192,15 +199,25 @@ func (w *writer) ready() bool {
 			continue
 		}
 		if len(res.Ops) != 1 || res.Ops[0].Status != command.OK {
+			w.db.log.Warn("no session: the cluster has seen a later start of this member; is its directory a copy, or restored from a backup?", "id", w.db.cfg.ID)
+			pauseFor(w.db.ctx, nil, w.db.cfg.ElectionTimeout)
 			continue
 		}
 		w.mu.Lock()
 		w.session, w.seq = id, 0
+		w.under += len(w.open)
 		clear(w.open)
 		w.mu.Unlock()
 		return true
 	}
 	return true
+}
+
+func (w *writer) nextOrdinal() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.opened++
+	return w.db.id.start<<32 | w.opened
 }
 
 // form takes operations off the queue and makes a batch of them; nil if there
@@ -212,14 +229,13 @@ func (w *writer) form() *openBatch {
 		w.signal()
 		return nil
 	}
+	if w.lowWaterLocked()+command.SessionWindow <= w.seq {
+		return nil // the next answer signals
+	}
 	var ops []*pendingOp
 	limit, size, n := w.db.cfg.maxBatchBytes(), command.MaxBatchHeader, 0
 	for ; n < len(w.queue) && len(ops) < maxBatchOps; n++ {
 		p := w.queue[n]
-		if p.left {
-			w.bytes -= int64(len(p.enc))
-			continue
-		}
 		if len(ops) > 0 && (size+len(p.enc) > limit || size > maxEntryBytes) {
 			break
 		}
@@ -233,9 +249,10 @@ func (w *writer) form() *openBatch {
 	if len(ops) == 0 {
 		return nil
 	}
+	low := w.lowWaterLocked()
 	w.seq++
 	b := &openBatch{session: w.session, seq: w.seq, ops: ops, waiting: len(ops), cancel: func(error) {}}
-	b.raw = command.AppendBatchHeader(make([]byte, 0, size), w.session, b.seq, w.lowWaterLocked(), len(ops))
+	b.raw = command.AppendBatchHeader(make([]byte, 0, size), w.session, b.seq, low, len(ops))
 	for _, p := range ops {
 		b.raw = append(b.raw, p.enc...)
 		p.batch = b
@@ -244,9 +261,9 @@ func (w *writer) form() *openBatch {
 	return b
 }
 
-// lowWaterLocked is the seq up to which all batches are answered.
+// lowWaterLocked is the seq up to which all batches formed so far are answered.
 func (w *writer) lowWaterLocked() uint64 {
-	low := w.seq - 1
+	low := w.seq
 	for seq := range w.open {
 		low = min(low, seq-1)
 	}
@@ -261,8 +278,10 @@ func (w *writer) send(ctx context.Context, b *openBatch) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.open[b.seq] == b { // else it is of an earlier session
+	if w.open[b.seq] == b {
 		delete(w.open, b.seq)
+	} else {
+		w.under-- // of an earlier session
 	}
 	if errors.Is(err, errSessionLost) {
 		if w.session == b.session {
@@ -308,5 +327,5 @@ func (w *writer) close() {
 func (w *writer) drained() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue) == 0 && len(w.open) == 0
+	return len(w.queue) == 0 && len(w.open) == 0 && w.under == 0
 }

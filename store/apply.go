@@ -91,6 +91,9 @@ func (s *Store) Apply(entries []Entry) ([]Result, error) {
 func (s *Store) Advance(index, term uint64) error {
 	s.apply.Lock()
 	defer s.apply.Unlock()
+	if err := s.Err(); err != nil {
+		return err
+	}
 	if s.state.Load().Index >= index {
 		return nil
 	}
@@ -116,6 +119,7 @@ type applier struct {
 	st       State // including the open batch
 	settings settings
 	sessions sessions
+	ordinals ordinals
 
 	db     *pebble.DB
 	batch  *pebble.Batch
@@ -126,12 +130,13 @@ type applier struct {
 	chain   hash.Hash
 	scratch []byte // effects on their way into chain
 	index   indexBuilder
+	at      uint64 // index of the entry being applied
 	key     []byte
 }
 
 // adopt starts from a state that was just loaded.
-func (a *applier) adopt(s *Store, st State, set settings, sess sessions) {
-	a.s, a.st, a.settings, a.sessions = s, st, set, sess
+func (a *applier) adopt(s *Store, st State, set settings, sess sessions, ord ordinals) {
+	a.s, a.st, a.settings, a.sessions, a.ordinals = s, st, set, sess, ord
 	a.chain = sha256.New()
 }
 
@@ -202,6 +207,7 @@ func (a *applier) entry(e *Entry) (Result, error) {
 	a.chain.Write(a.st.Chain[:])
 	a.scratch = binary.AppendUvarint(binary.AppendUvarint(a.scratch[:0], e.Index), e.Term)
 	a.index.reset(a.st.TimeMillis)
+	a.at = e.Index
 	var err error
 	switch e.Kind {
 	case Configuration:
@@ -270,6 +276,11 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 	case command.Set, command.Delete, command.DeleteRange:
 		if !inSession {
 			return res, fmt.Errorf("%w: %w: %v", kv.ErrCorrupt, errNeedsSession, op.Kind)
+		}
+	case command.OpenSession:
+		if inSession { // it could end the very session whose batch this is
+			res.Status = command.Invalid
+			return res, nil
 		}
 	}
 	switch op.Kind {

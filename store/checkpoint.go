@@ -123,7 +123,7 @@ func (s *Store) makeCheckpoint(e *engine, dir string) (*Checkpoint, error) {
 
 // readCheckpoint reads the state from the files of a checkpoint.
 func (s *Store) readCheckpoint(dir string) (State, []byte, error) {
-	e, err := openEngine(dir, s.opts, true, s.fail)
+	e, err := openEngine(dir, s.opts, true, s.engineFailed)
 	if err != nil {
 		return State{}, nil, err
 	}

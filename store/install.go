@@ -129,18 +129,22 @@ func (s *Store) Install(in *Incoming) error {
 	if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), disk.SyncDir(fs, s.dir)); err != nil {
 		return errors.Join(fmt.Errorf("install snapshot: %w", err), in.Discard(), fs.RemoveAll(dir))
 	}
-	eng, err := openEngine(dir, s.opts, false, s.fail)
+	eng, err := openEngine(dir, s.opts, false, s.engineFailed)
 	if err == nil {
 		err = s.checkInstalled(eng, in)
-		if err == nil {
-			err = s.writeCurrent(name)
-		}
 		if err != nil {
 			eng.release()
 		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("install snapshot: %w", err), fs.RemoveAll(dir))
+	}
+	if err := s.writeCurrent(name); err != nil {
+		// Which engine CURRENT names on disk is not known now: both must stay,
+		// and this process must not go on with either.
+		eng.release()
+		s.fail(err)
+		return fmt.Errorf("install snapshot: %w", err)
 	}
 	if err := s.adopt(eng); err != nil {
 		s.fail(err) // after the pointer moved there is no way back

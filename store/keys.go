@@ -16,6 +16,7 @@ const (
 	spaceIndex   = 0x04 // last revision of an entry (8) + chunk (4) -> what changed
 	spaceLease   = 0x05 // kept for leases
 	spaceHint    = 0x06 // kept for lease -> key hints
+	spaceOrdinal = 0x07 // member id -> highest ordinal of its sessions
 	spaceData    = 0x10 // user key + inverted revision -> row
 )
 
@@ -79,6 +80,10 @@ func sessionKey(id command.SessionID) []byte {
 func sessionResultKey(id command.SessionID, seq uint64) []byte {
 	k := append([]byte{spaceSession}, id[:]...)
 	return append(binary.BigEndian.AppendUint64(k, seq), bareEnd)
+}
+
+func ordinalKey(member []byte) []byte {
+	return append(append([]byte{spaceOrdinal}, member...), bareEnd)
 }
 
 func indexKey(lastRevision uint64, chunk uint32) []byte {

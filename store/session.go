@@ -17,17 +17,13 @@ import (
 // one's answer (Ongaro's thesis, section 6.3, with a window, since several
 // batches of a session are in flight and may commit out of order).
 
-// sessionWindow is how far a batch's seq may run ahead of the low-water mark.
-// Part of the format.
-const sessionWindow = 64
-
 type session struct {
 	member    []byte // the member whose session it is; empty: a remote client's
 	lowWater  uint64 // results up to here are evicted: their callers have them
 	usedAt    uint64 // replicated time of the newest batch
 	usedIndex uint64 // index of the entry of the newest batch: breaks ties
 	// results has the encoded result of each batch above lowWater.
-	// Invariant: its keys lie in (lowWater, lowWater+sessionWindow].
+	// Invariant: its keys lie in (lowWater, lowWater+command.SessionWindow].
 	results map[uint64][]byte
 }
 
@@ -62,6 +58,26 @@ func decodeSession(b []byte) (*session, error) {
 	}
 	return &session{lowWater: v[0], usedAt: v[1], usedIndex: v[2], member: bytes.Clone(b),
 		results: make(map[uint64][]byte)}, nil
+}
+
+// ordinals has the highest ordinal of a session opened by each member.
+type ordinals map[string]uint64
+
+func loadOrdinals(db *pebble.DB) (ordinals, error) {
+	out := make(ordinals)
+	lower, upper := spaceBounds(spaceOrdinal)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, asCorrupt(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		k, v := it.Key(), it.Value()
+		if len(k) < 3 || len(v) != 8 {
+			return nil, errors.Join(fmt.Errorf("%w: session ordinal row %x", kv.ErrCorrupt, k), it.Close())
+		}
+		out[string(k[1:len(k)-1])] = binary.BigEndian.Uint64(v)
+	}
+	return out, errors.Join(asCorrupt(it.Error()), it.Close())
 }
 
 func loadSessions(db *pebble.DB) (sessions, error) {
@@ -135,7 +151,7 @@ func (s *session) refuse(b *command.Batch) *command.BatchResult {
 		return &command.BatchResult{Status: command.UnknownSession}
 	case b.Seq <= s.lowWater:
 		return &command.BatchResult{Status: command.BelowLowWater}
-	case b.Seq > max(s.lowWater, b.LowWater)+sessionWindow || b.LowWater >= b.Seq:
+	case b.Seq > max(s.lowWater, b.LowWater)+command.SessionWindow || b.LowWater >= b.Seq:
 		return &command.BatchResult{Status: command.OutsideWindow}
 	}
 	return nil
@@ -161,7 +177,7 @@ func (a *applier) keepResult(b *command.Batch, s *session, res *command.BatchRes
 		enc = command.AppendResult(nil, res.WithoutResponses())
 	}
 	s.results[b.Seq] = enc
-	s.usedAt, s.usedIndex = a.st.TimeMillis, a.st.Index+1
+	s.usedAt, s.usedIndex = a.st.TimeMillis, a.at
 	if err := a.batch.Set(sessionResultKey(b.Session, b.Seq), enc, nil); err != nil {
 		return err
 	}
@@ -169,8 +185,10 @@ func (a *applier) keepResult(b *command.Batch, s *session, res *command.BatchRes
 }
 
 // openSession opens a session, and ends the earlier one of the same member:
-// what arrives later from its old logs is refused on all members alike.
-// Opening an open session changes nothing, so that it may be retried.
+// what arrives later from its old logs is refused on all members alike, also
+// the opening itself: a member's sessions carry a rising ordinal, and one at or
+// below the highest known is not opened again. Opening an open session changes
+// nothing, so that it may be retried.
 func (a *applier) openSession(op *command.Op) (command.OpStatus, error) {
 	if op.Session == command.NoSession {
 		return command.Invalid, nil
@@ -179,6 +197,13 @@ func (a *applier) openSession(op *command.Op) (command.OpStatus, error) {
 		return command.OK, nil
 	}
 	if len(op.Member) > 0 {
+		if op.Ordinal <= a.ordinals[string(op.Member)] {
+			return command.Stale, nil
+		}
+		a.ordinals[string(op.Member)] = op.Ordinal
+		if err := a.batch.Set(ordinalKey(op.Member), binary.BigEndian.AppendUint64(nil, op.Ordinal), nil); err != nil {
+			return 0, err
+		}
 		for id, s := range a.sessions { // at most one matches: order does not matter
 			if bytes.Equal(s.member, op.Member) {
 				if err := a.endSession(id); err != nil {

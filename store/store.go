@@ -40,6 +40,7 @@ type Store struct {
 		config          []byte // newest configuration applied
 		configIndex     uint64
 		fatal           error // first fatal error; sticky
+		broken          bool  // Pebble failed: a parked goroutine may hold its mutex
 		closing         bool
 		checkpoints     []*Checkpoint // open ones
 		checkpointCount int           // and those in the making
@@ -71,7 +72,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.removeLeftovers(name); err != nil {
 		return nil, err
 	}
-	eng, err := openEngine(o.FS.PathJoin(dir, name), o, false, s.fail)
+	eng, err := openEngine(o.FS.PathJoin(dir, name), o, false, s.engineFailed)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +99,17 @@ func (s *Store) currentEngine() (string, error) {
 	}
 	if !errors.Is(err, iofs.ErrNotExist) {
 		return "", fmt.Errorf("state: %w", err)
+	}
+	// CURRENT is written before an engine is first opened. Without it, what is
+	// in an engine's directory has lost its owner, and must not be swept away.
+	names, err := fs.List(s.dir)
+	if err != nil {
+		return "", fmt.Errorf("state: %w", err)
+	}
+	for _, n := range names {
+		if files, err := fs.List(fs.PathJoin(s.dir, n)); strings.HasPrefix(n, enginePrefix) && (err != nil || len(files) > 0) {
+			return "", fmt.Errorf("%w: state: %s is missing, and %s holds data", kv.ErrCorrupt, currentName, n)
+		}
 	}
 	name := enginePrefix + "000001"
 	if err := fs.MkdirAll(fs.PathJoin(s.dir, name), 0o755); err != nil {
@@ -161,7 +173,11 @@ func (s *Store) adopt(eng *engine) error {
 	if err != nil {
 		return err
 	}
-	s.apply.applier.adopt(s, st, settings, sessions)
+	ordinals, err := loadOrdinals(eng.db)
+	if err != nil {
+		return err
+	}
+	s.apply.applier.adopt(s, st, settings, sessions, ordinals)
 	s.recent.Store(newRecent())
 	s.mu.Lock()
 	s.mu.config, s.mu.configIndex = config, st.ConfigIndex
@@ -220,6 +236,14 @@ func (s *Store) acquire() (*engine, error) {
 	}
 }
 
+// engineFailed is what Pebble calls before it parks a goroutine for good.
+func (s *Store) engineFailed(err error) {
+	s.mu.Lock()
+	s.mu.broken = true
+	s.mu.Unlock()
+	s.fail(err)
+}
+
 // fail records the first fatal error and reports it.
 func (s *Store) fail(err error) {
 	s.mu.Lock()
@@ -259,27 +283,33 @@ func durableIndex(db *pebble.DB) (uint64, error) {
 	return st.Index, err
 }
 
+// ErrEngineLeft is the answer of Close if the engine stays open until the
+// process ends: Pebble failed, and cannot be closed.
+var ErrEngineLeft = errors.New("the failed engine stays until the process ends")
+
 // Close flushes and closes the store once its readers are gone. After a fatal
-// error it leaves the engine as it is: a parked Pebble goroutine may hold its
-// mutex. It is idempotent.
+// error nothing is flushed. It is idempotent.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	closing, fatal := s.mu.closing, s.mu.fatal
+	closing, fatal, broken := s.mu.closing, s.mu.fatal, s.mu.broken
 	s.mu.closing = true
 	s.mu.Unlock()
 	if closing {
 		return nil
 	}
-	if fatal != nil {
+	if broken {
 		s.janitor.cancel()
 		s.eng.Store(nil)
-		return nil
+		return ErrEngineLeft
 	}
 	s.janitor.stop()
 	s.apply.Lock()
 	e := s.eng.Swap(nil)
 	s.apply.Unlock()
-	err := e.db.Flush() // Pebble's Close does not
+	var err error
+	if fatal == nil {
+		err = e.db.Flush() // Pebble's Close does not
+	}
 	e.release()
 	<-e.closed
 	return errors.Join(err, e.closeErr)

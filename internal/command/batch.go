@@ -15,6 +15,10 @@ type SessionID [16]byte
 // Setting).
 var NoSession SessionID
 
+// SessionWindow is how far a batch's seq may run ahead of the low-water mark.
+// Part of the format: a batch beyond is refused by apply.
+const SessionWindow = 64
+
 // Batch is a session's unit of exactly-once: its encoded bytes never change;
 // a retry sends the same bytes.
 type Batch struct {

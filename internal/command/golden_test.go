@@ -66,7 +66,7 @@ func goldenOps() []Op {
 		{Kind: DeleteRange, Key: []byte("a"), Open: true, MaxKeys: 1},
 		{Kind: DeleteRange, Open: true, ReturnPrev: true},
 		{Kind: Epoch, Member: []byte("n1")},
-		{Kind: OpenSession, Session: goldenSession, Member: []byte("n1")},
+		{Kind: OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 5<<32 | 1},
 		{Kind: OpenSession, Session: goldenSession},
 		{Kind: Compact, Revision: 1 << 33},
 		{Kind: Setting, ID: 2, Number: 16 << 20},

@@ -46,6 +46,7 @@ type Op struct {
 	Lease       uint64 // Set
 	MaxKeys     uint64 // DeleteRange: the asker's own limit; 0: none
 
+	Ordinal  uint64    // OpenSession: rises with each session of the member
 	Member   []byte    // Epoch, OpenSession: member id (empty for remote clients)
 	Session  SessionID // OpenSession
 	Revision uint64    // Compact
@@ -114,6 +115,7 @@ func (op *Op) appendBody(dst []byte) []byte {
 		dst = appendBytes(dst, op.Member)
 	case OpenSession:
 		dst = append(dst, op.Session[:]...)
+		dst = binary.AppendUvarint(dst, op.Ordinal)
 		dst = appendBytes(dst, op.Member)
 	case Compact:
 		dst = binary.AppendUvarint(dst, op.Revision)
@@ -144,7 +146,7 @@ func (op *Op) bodyLen() int {
 	case Epoch:
 		n = uvarintLen(uint64(len(op.Member))) + len(op.Member)
 	case OpenSession:
-		n = len(op.Session) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
+		n = len(op.Session) + uvarintLen(op.Ordinal) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
 	case Compact:
 		n = uvarintLen(op.Revision)
 	case Setting:
@@ -183,6 +185,7 @@ func (op *Op) decodeBody(d *decoder) {
 		op.Member = d.bytes()
 	case OpenSession:
 		copy(op.Session[:], d.take(len(op.Session)))
+		op.Ordinal = d.uvarint()
 		op.Member = d.bytes()
 	case Compact:
 		op.Revision = d.uvarint()

@@ -31,6 +31,7 @@ const (
 	Compacted    OpStatus = 4 // Compact: at or below the compacted revision
 	Future       OpStatus = 5 // Compact: above the current revision
 	Invalid      OpStatus = 6 // the operation contradicts itself
+	Stale        OpStatus = 8 // OpenSession: the member has opened a later one
 	DroppedReply OpStatus = 7 // done at Revision; the response was too large to keep for a retry
 )
 
