@@ -17,6 +17,8 @@ var allowed = map[string]string{
 	"github.com/hashicorp/go-hclog":        "raft's logger interface, which is bridged to slog",
 	"github.com/cockroachdb/pebble/v2":     "storage engine of state and log",
 	"github.com/Jille/raft-grpc-transport": "the generated messages of the protocol between members",
+	"github.com/hashicorp/raft-boltdb/v2":  "store/boltlog is made of it; linked only by who imports that",
+	"go.etcd.io/bbolt":                     "the file under store/boltlog, newer than raft-boltdb asks for",
 	"google.golang.org/grpc":               "members and clients talk it",
 	"google.golang.org/protobuf":           "run time of the generated messages",
 }

@@ -10,6 +10,7 @@ import (
 const (
 	pebbleModule = "github.com/cockroachdb/pebble"
 	raftModule   = "github.com/hashicorp/raft"
+	boltModule   = "github.com/hashicorp/raft-boltdb"
 	grpcModule   = "google.golang.org/grpc"
 )
 
@@ -34,12 +35,12 @@ var importRules = []importRule{
 	},
 	{
 		why: "the state machine is tested, and reasoned about, without consensus or network",
-		in:  []string{"store"}, but: []string{"store/raftlog"}, reach: true,
+		in:  []string{"store"}, but: []string{"store/raftlog", "store/boltlog"}, reach: true,
 		never: []string{raftModule, grpcModule, "./transport", "./api"},
 	},
 	{
 		why: "a log store knows raft's interfaces, but no network and no state machine",
-		in:  []string{"store/raftlog"}, reach: true,
+		in:  []string{"store/raftlog", "store/boltlog"}, reach: true,
 		never: []string{grpcModule, "./transport", "./api", "./internal"},
 	},
 	{
@@ -49,7 +50,12 @@ var importRules = []importRule{
 	},
 	{
 		why: "raft shows only where it is fed: the handle, its log, its network",
-		but: []string{".", "store/raftlog", "transport"}, never: []string{raftModule},
+		but: []string{".", "store/raftlog", "store/boltlog", "transport"}, never: []string{raftModule},
+	},
+	{
+		why:   "an application that has a raft-boltdb which does not build with our raft must still build: only who wants bolt imports it",
+		but:   []string{"store/boltlog", "examples"},
+		never: []string{"./store/boltlog", boltModule, "go.etcd.io/bbolt", "github.com/boltdb/bolt"},
 	},
 	{
 		why: "a client process links neither engine nor raft",
@@ -153,6 +159,9 @@ func TestImportsPlanted(t *testing.T) {
 		{"store", module + "/helper", "imports " + raftModule + " through helper"},
 		{"store/raftlog", grpcModule, "package store/raftlog imports"},
 		{".", pebbleModule + "/v2/vfs", "package . imports " + pebbleModule},
+		{".", module + "/store/boltlog", "only who wants bolt imports it"},
+		{"store/raftlog", boltModule + "/v2", "only who wants bolt imports it"},
+		{"store/boltlog", grpcModule, "package store/boltlog imports"},
 		{"replkvtest", pebbleModule + "/v2/vfs", "package replkvtest imports"},
 		{"internal/service", raftModule, "package internal/service imports"},
 		{"client", module, "package client imports"},

@@ -1,0 +1,101 @@
+package boltlog
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"github.com/replkv/replkv/kv"
+)
+
+var update = flag.Bool("update", false, "write the golden file")
+
+func goldenEntries() []*raft.Log {
+	return []*raft.Log{
+		{Index: 257, Term: 3, Type: raft.LogNoop},
+		{Index: 258, Term: 3, Type: raft.LogConfiguration, Data: []byte("data"), Extensions: []byte("ext"),
+			AppendedAt: time.Unix(1_700_000_000, 123_456_789).In(time.FixedZone("", 3600))},
+	}
+}
+
+// rows are all rows of a file, a line each.
+func rows(t *testing.T, dir string) string {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, fileName), 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var out strings.Builder
+	err = db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				fmt.Fprintf(&out, "%s %s %s\n", name, hex.EncodeToString(k), hex.EncodeToString(v))
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestGolden: what has once been written must be read for ever. The golden
+// rows are raft-boltdb's encoding, too.
+func TestGolden(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(l.StoreLogs(goldenEntries()), l.SetUint64([]byte("CurrentTerm"), 7),
+		l.Set([]byte("LastVoteCand"), []byte("node-1")), l.Set([]byte("k"), nil), l.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rows(t, dir)
+	const path = "testdata/rows.golden"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Fatalf("rows are\n%swant\n%s", got, want)
+	}
+}
+
+func TestCheckFormat(t *testing.T) {
+	for name, c := range map[string]struct {
+		row  []byte
+		want error
+	}{
+		"known":     {encodeFormat(formatVersion), nil},
+		"too new":   {encodeFormat(formatVersion + 1), kv.ErrFormatTooNew},
+		"newer":     {sealed(formatKey, append(binary.BigEndian.AppendUint16(formatMagic[:], 9), "more"...)), kv.ErrFormatTooNew},
+		"zero":      {encodeFormat(0), kv.ErrCorrupt},
+		"magic":     {sealed(formatKey, []byte("RKVRLOG\x00\x00\x01")), kv.ErrCorrupt},
+		"other key": {sealed([]byte("x"), binary.BigEndian.AppendUint16(formatMagic[:], 1)), kv.ErrCorrupt},
+		"short":     {[]byte("abc"), kv.ErrCorrupt},
+		"empty":     {nil, kv.ErrCorrupt},
+	} {
+		if err := checkFormat(c.row); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
