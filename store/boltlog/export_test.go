@@ -5,3 +5,6 @@ func Occupy(l *Log) (leave func()) {
 	l.gate.enter()
 	return l.gate.leave
 }
+
+// BreakDisk makes every later write fail, and leaves reads alone.
+func BreakDisk(l *Log) error { return l.file.os.Close() }

@@ -99,3 +99,20 @@ func TestCheckFormat(t *testing.T) {
 		}
 	}
 }
+
+// FuzzUnseal: hostile rows are refused, or are what sealing makes.
+func FuzzUnseal(f *testing.F) {
+	f.Add([]byte("k"), sealed([]byte("k"), []byte("value")), uint64(1))
+	f.Add(formatKey, encodeFormat(formatVersion), uint64(2))
+	f.Add([]byte{}, sealEntry(goldenEntries()[1], 5).Extensions, uint64(258))
+	f.Fuzz(func(t *testing.T, key, row []byte, index uint64) {
+		if value, err := unsealed(key, row); err == nil && string(sealed(key, value)) != string(row) {
+			t.Errorf("row %x", row)
+		}
+		checkFormat(row)
+		stored := raft.Log{Index: index, Data: key, Extensions: row}
+		if offset, err := unsealEntry(index, &stored); err == nil && string(sealEntry(&stored, offset).Extensions) != string(row) {
+			t.Errorf("entry with %x", row)
+		}
+	})
+}
