@@ -12,10 +12,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/store/disk"
+	"github.com/replkv/replkv/store/raftlog"
 )
 
 // Config says where a member lives, who it is and whom it works with. A zero
@@ -63,6 +65,10 @@ type Config struct {
 	// and networks where somebody else authenticates.
 	InsecurePeers bool
 
+	// LogStore opens raft's log in a directory of its own inside Dir. The default
+	// is store/raftlog. It must be the same at each Open.
+	LogStore func(dir string) (LogStore, error)
+
 	// Logger receives what operators should know. nil: silent.
 	Logger *slog.Logger
 
@@ -96,6 +102,14 @@ type Config struct {
 	TrailingLogBytes int64
 
 	edges hook.Edges
+}
+
+// LogStore is where raft keeps its log, its term and its vote: what it
+// acknowledges must be on stable storage. If it is an io.Closer, Close of the
+// store closes it. store/raftlog/logtest is a test suite for one.
+type LogStore interface {
+	raft.LogStore
+	raft.StableStore
 }
 
 // Member is a row of the table of members.
@@ -242,6 +256,11 @@ func (c Config) limits() (Config, error) {
 	}
 	if c.edges.FS == nil {
 		c.edges.FS = disk.Default
+	}
+	if c.LogStore == nil {
+		c.LogStore = func(dir string) (LogStore, error) {
+			return raftlog.Open(dir, raftlog.Options{FS: c.edges.FS, Logger: c.Logger})
+		}
 	}
 	if c.edges.Now == nil {
 		c.edges.Now = time.Now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sort"
 	"strings"
@@ -204,12 +205,24 @@ func (db *DB) noLeader() error {
 type watchedTransport struct {
 	*transport.Transport
 	peers *peerErrors
+	feeds *feeds
 }
 
 func (t watchedTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := t.Transport.AppendEntries(id, to, req, resp)
 	t.peers.note(string(id), err)
+	if err == nil && resp.Success && len(req.Entries) > 0 {
+		t.feeds.matched(id, req.Entries[len(req.Entries)-1].Index)
+	}
 	return err
+}
+
+// InstallSnapshot learns which follower the stream is for.
+func (t watchedTransport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if r, ok := data.(*feedReader); ok {
+		t.feeds.begin(id, r.pin)
+	}
+	return t.Transport.InstallSnapshot(id, to, req, resp, data)
 }
 
 func (t watchedTransport) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {

@@ -122,7 +122,7 @@ func (db *DB) openState() (err error) {
 }
 
 func (db *DB) openLog() error {
-	l, err := raftlog.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "log"), raftlog.Options{FS: db.cfg.edges.FS, Logger: db.log})
+	l, err := db.cfg.LogStore(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "log"))
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (db *DB) startRaft() error {
 	c.NoLegacyTelemetry = true
 	c.Logger = raftLog{log: db.log}
 	err := db.guard.Start(func() (err error) {
-		db.raft, err = raft.NewRaft(c, &fsm{db}, db.guard, db.guard, db.snaps, watchedTransport{db.trans, &db.peers})
+		db.raft, err = raft.NewRaft(c, &fsm{db}, db.guard, db.guard, db.snaps, watchedTransport{db.trans, &db.peers, &db.snaps.feeds})
 		return err
 	})
 	if err != nil {

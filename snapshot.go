@@ -25,6 +25,7 @@ type snapshots struct {
 	logBytes  atomic.Int64  // applied since the last snapshot
 	installed atomic.Int64  // snapshots received and made the state, since Open
 	wake      chan struct{} // capacity 1: a snapshot is due
+	feeds     feeds         // followers that are being sent the state
 
 	mu       sync.Mutex // protects the fields below
 	incoming *store.Incoming
@@ -38,7 +39,11 @@ const (
 	incomingPrefix = "incoming-"
 )
 
-func newSnapshots(db *DB) *snapshots { return &snapshots{db: db, wake: make(chan struct{}, 1)} }
+func newSnapshots(db *DB) *snapshots {
+	s := &snapshots{db: db, wake: make(chan struct{}, 1)}
+	s.feeds.commit = func() uint64 { return db.raft.CommitIndex() }
+	return s
+}
 
 // applied counts log bytes, and asks for a snapshot when there are enough:
 // raft's own threshold counts entries, which may be tiny or half a megabyte.
@@ -174,7 +179,7 @@ func (r *feedReader) Read(p []byte) (int, error) {
 }
 
 // Close frees the files. The pin stays: the follower has yet to read the log
-// after the snapshot; without progress the pin ends by itself.
+// after the snapshot (see feeds).
 func (r *feedReader) Close() (err error) {
 	r.once.Do(func() { err = errors.Join(r.ReadCloser.Close(), r.c.Close()) })
 	return err
