@@ -76,18 +76,18 @@ func BenchmarkGetLog(b *testing.B) {
 	})
 }
 
-// BenchmarkDeleteRange removes 100k entries at a time from the front.
+// BenchmarkDeleteRange removes 100k entries at a time from the front. raftlog,
+// with a benchmark of its own, is so fast at it that filling would take minutes.
 func BenchmarkDeleteRange(b *testing.B) {
 	const n = 100_000
-	compare(b, func(b *testing.B, store raftlog.Store) {
-		next := uint64(1)
-		fill(b, store, next, n)
-		for b.Loop() {
-			b.StopTimer()
-			fill(b, store, next+n, n)
-			b.StartTimer()
-			check(b, store.DeleteRange(next, next+n-1))
-			next += n
-		}
-	})
+	l := open(b, b.TempDir())
+	next := uint64(1)
+	fill(b, l, next, n)
+	for b.Loop() {
+		b.StopTimer()
+		fill(b, l, next+n, n)
+		b.StartTimer()
+		check(b, l.DeleteRange(next, next+n-1))
+		next += n
+	}
 }
