@@ -2,8 +2,8 @@ package boltlog
 
 // Occupy is a call that hangs until leave.
 func Occupy(l *Log) (leave func()) {
-	l.gate.enter()
-	return l.gate.leave
+	l.gate.Enter()
+	return l.gate.Leave
 }
 
 // BreakDisk makes every later write fail, and leaves reads alone.

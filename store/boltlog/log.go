@@ -13,6 +13,7 @@ import (
 
 	"github.com/replkv/replkv/kv"
 	"github.com/replkv/replkv/store/disk"
+	"github.com/replkv/replkv/store/internal/gate"
 	"github.com/replkv/replkv/store/raftlog"
 )
 
@@ -26,8 +27,8 @@ var (
 // they answer raftlog.ErrClosed.
 type Log struct {
 	opts Options
-	file *file // set by Open, never changed
-	gate *gate // counts the calls that use file
+	file *file      // set by Open, never changed
+	gate *gate.Gate // counts the calls that use file
 
 	closeOnce sync.Once
 	closeErr  error
@@ -53,7 +54,7 @@ type Log struct {
 // kv.ErrDirLocked, kv.ErrCorrupt or kv.ErrFormatTooNew where that is the cause.
 // A raft.db that another program wrote is refused as corrupt.
 func Open(dir string, o Options) (*Log, error) {
-	l := &Log{opts: o.withDefaults(), gate: newGate()}
+	l := &Log{opts: o.withDefaults(), gate: gate.New()}
 	if err := l.open(dir); err != nil {
 		return nil, fmt.Errorf("open raft log in bolt: %w", err)
 	}
@@ -128,15 +129,15 @@ func (l *Log) loadEnds(first, last uint64) error {
 // would stay and block replication.
 func (l *Log) IsMonotonic() bool { return true }
 
-// enter begins a call that uses the file: with nil, gate.leave must follow.
+// enter begins a call that uses the file: with nil, gate.Leave must follow.
 func (l *Log) enter() error {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return raftlog.ErrClosed
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.failed != nil {
-		l.gate.leave()
+		l.gate.Leave()
 	}
 	return l.mu.failed
 }
@@ -172,7 +173,7 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) close() error {
-	l.gate.close()
+	l.gate.Close()
 	var expired <-chan time.Time
 	if l.opts.CloseTimeout > 0 {
 		timer := time.NewTimer(l.opts.CloseTimeout)
@@ -180,7 +181,7 @@ func (l *Log) close() error {
 		expired = timer.C
 	}
 	select {
-	case <-l.gate.idle:
+	case <-l.gate.Idle():
 	case <-expired:
 		return l.fail(fmt.Errorf("%w: close took longer than %v", raftlog.ErrStalled, l.opts.CloseTimeout))
 	}

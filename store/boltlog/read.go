@@ -33,7 +33,7 @@ func (l *Log) ends() (ends, error) {
 	if err := l.enter(); err != nil {
 		return ends{}, err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	return l.now(), nil
 }
 
@@ -50,7 +50,7 @@ func (l *Log) GetLog(index uint64, entry *raft.Log) error {
 	if err := l.enter(); err != nil {
 		return err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	for {
 		before := l.now()
 		if !before.hold(index) {
@@ -77,7 +77,7 @@ func (l *Log) BytesFrom(index uint64) int64 {
 	if l.enter() != nil {
 		return 0
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	for {
 		before := l.now()
 		if before.last == 0 || index > before.last {

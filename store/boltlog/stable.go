@@ -21,7 +21,7 @@ func (l *Log) Set(key, value []byte) error {
 	if err := l.enter(); err != nil {
 		return err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	row := sealed(key, value)
 	return l.bolt("Set", func() error { return l.file.Set(key, row) })
 }
@@ -36,7 +36,7 @@ func (l *Log) Get(key []byte) (value []byte, err error) {
 	if err := l.enter(); err != nil {
 		return nil, err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	err = l.bolt("Get", func() error {
 		row, err := l.file.Get(key)
 		if err == nil {

@@ -25,7 +25,7 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 	if err := l.enter(); err != nil {
 		return err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	l.writes.Lock()
 	defer l.writes.Unlock()
 	return l.append(entries)
@@ -78,7 +78,7 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	if err := l.enter(); err != nil {
 		return err
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	l.writes.Lock()
 	defer l.writes.Unlock()
 	before := l.now()

@@ -89,10 +89,10 @@ func (l *Log) append(first uint64, rows [][]byte) error {
 
 // write runs fn on the worker, within the write deadline.
 func (l *Log) write(op string, fn func() error) error {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return ErrClosed
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	return l.worker.do(op, l.opts.WriteDeadline, fn)
 }
 

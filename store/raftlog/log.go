@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/store/internal/gate"
 )
 
 var (
@@ -25,8 +26,8 @@ type Log struct {
 	db     *pebble.DB // set by Open, never changed
 	engine *engine
 	failed *failure
-	worker *worker // runs all writes
-	gate   *gate   // counts the calls that use db
+	worker *worker    // runs all writes
+	gate   *gate.Gate // counts the calls that use db
 
 	closeOnce sync.Once
 	closeErr  error
@@ -51,7 +52,7 @@ type Log struct {
 // kv.ErrFormatTooNew or kv.ErrCorrupt where that is the cause.
 func Open(dir string, o Options) (*Log, error) {
 	o = o.withDefaults()
-	l := &Log{opts: o, gate: newGate(), failed: newFailure(o.Logger, o.OnFatal)}
+	l := &Log{opts: o, gate: gate.New(), failed: newFailure(o.Logger, o.OnFatal)}
 	l.engine = newEngine(l.failed, o.Logger)
 	l.worker = startWorker(l.failed)
 	l.mu.tail.limit = o.CacheBytes
@@ -148,10 +149,10 @@ func (l *Log) LastIndex() (uint64, error) {
 }
 
 func (l *Log) ends() (first, last uint64, err error) {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return 0, 0, ErrClosed
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.first, l.mu.last, nil
@@ -183,7 +184,7 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) close() error {
-	l.gate.close()
+	l.gate.Close()
 	l.worker.end()
 	if err := l.failed.err(); errors.Is(err, ErrStalled) {
 		return err // waiting once more would not help
@@ -195,7 +196,7 @@ func (l *Log) close() error {
 		expired = timer.C
 	}
 	closed := make(chan error, 1)
-	for _, idle := range []<-chan struct{}{l.gate.idle, l.worker.ended} {
+	for _, idle := range []<-chan struct{}{l.gate.Idle(), l.worker.ended} {
 		select {
 		case <-idle:
 		case <-l.engine.parked:

@@ -16,10 +16,10 @@ import (
 // and Extensions come back nil, AppendedAt in UTC. Their bytes are shared with
 // other readers: they stay as they are for ever and must not be changed.
 func (l *Log) GetLog(index uint64, entry *raft.Log) error {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return ErrClosed
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	row, err := l.row(index)
 	if err != nil {
 		return err

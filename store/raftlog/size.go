@@ -14,10 +14,10 @@ import (
 // bytes of head and 4 of checksum each besides Data and Extensions. It costs
 // at most one point read. On a failed or closed log it is 0.
 func (l *Log) BytesFrom(index uint64) int64 {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return 0
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	for {
 		l.mu.Lock()
 		first, last, end, generation := l.mu.first, l.mu.last, l.mu.end, l.mu.generation

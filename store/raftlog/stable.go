@@ -31,10 +31,10 @@ func (l *Log) Set(key, value []byte) error {
 // Get returns the value stored under key, which the caller owns;
 // ErrKeyNotFound if there is none. Any other error but ErrClosed is fatal.
 func (l *Log) Get(key []byte) ([]byte, error) {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return nil, ErrClosed
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	rowKey := stableKey(key)
 	row, err := l.get(rowKey)
 	if errors.Is(err, pebble.ErrNotFound) {

@@ -13,10 +13,10 @@ import (
 // is the cause; the log is not failed by it. No write may happen meanwhile:
 // call it between Open and raft's start.
 func (l *Log) Verify() error {
-	if !l.gate.enter() {
+	if !l.gate.Enter() {
 		return ErrClosed
 	}
-	defer l.gate.leave()
+	defer l.gate.Leave()
 	l.mu.Lock()
 	first, last, end := l.mu.first, l.mu.last, l.mu.end
 	l.mu.Unlock()
