@@ -141,3 +141,32 @@ func TestReopenAfterHalt(t *testing.T) {
 	}
 	again.Close()
 }
+
+// TestWrongNeighbours: members of clusters with equal tables and different
+// tokens refuse each other, and the error says so.
+func TestWrongNeighbours(t *testing.T) {
+	var listeners []net.Listener
+	var table []Member
+	for _, id := range []string{"a", "b"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners, table = append(listeners, l), append(table, Member{ID: id, Addr: l.Addr().String()})
+	}
+	var dbs []*DB
+	for i, token := range []string{"staging", "production"} {
+		db, err := Open(Config{Dir: t.TempDir(), ID: table[i].ID, Addr: table[i].Addr, Listener: listeners[i], InitialCluster: table,
+			ClusterToken: token, InsecurePeers: true, RequestTimeout: 2500 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		dbs = append(dbs, db)
+	}
+	for _, db := range dbs {
+		if _, err := db.Set(context.Background(), "k", nil); !errors.Is(err, ErrNoLeader) || !errors.Is(err, ErrWrongCluster) {
+			t.Errorf("%s: %v", db.cfg.ID, err)
+		}
+	}
+}
