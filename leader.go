@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/wireerr"
 	"github.com/replkv/replkv/transport"
 )
 
@@ -181,7 +182,7 @@ func (p *peerErrors) notReached() (text string, cause error) {
 	var parts []string
 	for id, err := range p.last {
 		parts = append(parts, fmt.Sprintf("%s: %v", id, err))
-		if errors.Is(err, ErrWrongCluster) {
+		if errors.Is(wireerr.FromStatus(err), ErrWrongCluster) {
 			cause = ErrWrongCluster
 		}
 	}
