@@ -11,6 +11,7 @@ import (
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/client"
+	"github.com/replkv/replkv/replkvtest"
 )
 
 // mounted is a member whose peers and clients are served by the application's
@@ -72,6 +73,7 @@ func TestWrongOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	replkvtest.CheckEqual(t, nodes[0].db, nodes[1].db, nodes[2].db)
 	began := time.Now()
 	stopped := make(chan struct{})
 	go func() { nodes[0].srv.GracefulStop(); close(stopped) }()
@@ -137,4 +139,5 @@ func TestGarbageOnPeerPort(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	replkvtest.CheckEqual(t, nodes[0].db, nodes[1].db, nodes[2].db)
 }

@@ -3,7 +3,9 @@ package replkvtest
 import (
 	"context"
 	"fmt"
+	"testing"
 
+	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
 )
 
@@ -38,19 +40,37 @@ func (c *Cluster) CheckEqual() error {
 			return fmt.Errorf("member %d has stopped: %w", i, err)
 		}
 	}
+	var dbs []*replkv.DB
+	for _, m := range c.members {
+		dbs = append(dbs, m.db)
+	}
+	return equal(dbs)
+}
+
+// CheckEqual fails the test unless the members, of one cluster wherever it
+// runs, come to the same applied entry and hold equal data. Nobody may write
+// meanwhile.
+func CheckEqual(t testing.TB, dbs ...*replkv.DB) {
+	t.Helper()
+	if err := equal(dbs); err != nil {
+		t.Errorf("replkvtest: %v", err)
+	}
+}
+
+func equal(dbs []*replkv.DB) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	for i, m := range c.members {
-		if err := m.db.Ready(ctx); err != nil {
+	for i, db := range dbs {
+		if err := db.Ready(ctx); err != nil {
 			return fmt.Errorf("member %d does not become ready: %w", i, err)
 		}
 	}
-	if err := c.sameIndex(); err != nil {
+	if err := sameIndex(dbs); err != nil {
 		return err
 	}
 	var first [32]byte
-	for i, m := range c.members {
-		sum, items, err := hook.Inspect(m.db).HashAt(int64(m.db.Status().Revision))
+	for i, db := range dbs {
+		sum, items, err := hook.Inspect(db).HashAt(int64(db.Status().Revision))
 		if err != nil {
 			return fmt.Errorf("hash of member %d: %w", i, err)
 		}
@@ -64,12 +84,12 @@ func (c *Cluster) CheckEqual() error {
 }
 
 // sameIndex waits for equal applied indexes and compares the chains there.
-func (c *Cluster) sameIndex() error {
+func sameIndex(dbs []*replkv.DB) error {
 	var differ error
 	err := poll(func() bool {
-		at, chain := hook.Inspect(c.members[0].db).Chain()
-		for i, m := range c.members[1:] {
-			index, other := hook.Inspect(m.db).Chain()
+		at, chain := hook.Inspect(dbs[0]).Chain()
+		for i, db := range dbs[1:] {
+			index, other := hook.Inspect(db).Chain()
 			if index != at {
 				return false
 			}
