@@ -50,9 +50,15 @@ type Config struct {
 	PeerDialOptions []grpc.DialOption
 
 	// InitialCluster is the table of all first voters, this one among them:
-	// the same on each. It counts when Dir is empty, and is ignored
-	// afterwards. Required with Addr when Dir is empty.
+	// the same on each. It counts when Dir is empty; afterwards it only tells
+	// where members may be found.
 	InitialCluster []Member
+	// Join, addresses of members of a running cluster: this member asks any of
+	// them to be added, receives the data, and becomes a voter once it has caught
+	// up. It counts when Dir is empty; afterwards it only tells where members may
+	// be found. With Addr and an empty Dir, one of InitialCluster and Join is
+	// required; both is an error.
+	Join []string
 
 	// PeerTLS secures the traffic between members: the certificate is used in
 	// both directions, and its DNS names must hold the member's ID (but see
@@ -71,6 +77,8 @@ type Config struct {
 
 	// Logger receives what operators should know. nil: silent.
 	Logger *slog.Logger
+	// Events is told of elections, changes of membership, snapshots and stalls.
+	Events EventListener
 
 	// ElectionTimeout is how long a candidate waits for votes and, with the
 	// default HeartbeatInterval, a follower for its leader, at least; the double
@@ -81,6 +89,10 @@ type Config struct {
 	// that hears nothing for ten of them, which must exceed the slowest fsync,
 	// starts an election. Default, and upper limit, a tenth of ElectionTimeout.
 	HeartbeatInterval time.Duration
+	// WriteDeadline is how long a write to the log, or applying a batch of
+	// entries, may take before this member gives up for good (Err wraps raftlog.ErrStalled), so that another leads. It
+	// must exceed the longest pause that the disk recovers from. Default 10 s.
+	WriteDeadline time.Duration
 	// RequestTimeout is the deadline of calls whose ctx has none, but for the
 	// bodies of scans. Default 10 s.
 	RequestTimeout time.Duration
@@ -92,7 +104,10 @@ type Config struct {
 	// MaxInFlightBytes bounds the writes that wait on this member, and
 	// separately those forwarded to it; beyond it ErrOverloaded. Default 64 MiB.
 	MaxInFlightBytes int64
-	// CacheBytes is the block cache of the state. Default 64 MiB.
+	// CacheBytes is what the state keeps in memory: its memtables, mostly 32 and at
+	// most 64 MiB, and, with what they leave, blocks of its files; beside it half as much for
+	// items that are read often. Default 64 MiB.
+	// docs/performance.md has the whole budget of a member.
 	CacheBytes int64
 	// SnapshotLogBytes is how much log may gather before a snapshot truncates
 	// it, and so bounds what a restart replays. Default 64 MiB.
@@ -100,6 +115,11 @@ type Config struct {
 	// TrailingLogBytes is how much log stays after a snapshot, so that a
 	// follower that was away for a moment needs no snapshot. Default 16 MiB.
 	TrailingLogBytes int64
+	// SnapshotRateBytes is how fast, in bytes per second, this member sends its
+	// state to followers that need more than the log has: all of them together.
+	// Default 32 MiB/s; at least 1 MiB/s; negative: as fast as disk and network
+	// allow, which delays writes meanwhile.
+	SnapshotRateBytes int64
 
 	edges hook.Edges
 }
@@ -110,15 +130,6 @@ type Config struct {
 type LogStore interface {
 	raft.LogStore
 	raft.StableStore
-}
-
-// Member is a row of the table of members.
-type Member struct {
-	ID   string
-	Addr string
-	// Nonvoter: receives the data, counts for no quorum. Not in
-	// InitialCluster.
-	Nonvoter bool
 }
 
 // localID and localAddr stand for a member without network.
@@ -138,8 +149,8 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("Dir is empty")
 	}
 	if c.Addr == "" {
-		if c.Listen != "" || c.Listener != nil || len(c.InitialCluster) > 0 {
-			return bad("Listen, Listener and InitialCluster need an Addr")
+		if c.Listen != "" || c.Listener != nil || len(c.InitialCluster) > 0 || len(c.Join) > 0 {
+			return bad("Listen, Listener, InitialCluster and Join need an Addr")
 		}
 		c.InitialCluster = nil
 		if c.ID == "" {
@@ -154,7 +165,7 @@ func (c Config) withDefaults() (Config, error) {
 			return Config{}, err
 		}
 	}
-	c.InitialCluster = slices.Clone(c.InitialCluster)
+	c.InitialCluster, c.Join = slices.Clone(c.InitialCluster), slices.Clone(c.Join)
 	if c.PeerTLS != nil {
 		c.PeerTLS = c.PeerTLS.Clone()
 	}
@@ -175,6 +186,17 @@ func (c *Config) checkNetwork() error {
 	if c.PeerTLS == nil && !c.InsecurePeers {
 		return fmt.Errorf("%w: Addr is set without PeerTLS: set PeerTLS, or InsecurePeers if anybody who reaches %s may act as a member",
 			ErrInvalidConfig, c.Addr)
+	}
+	if t := c.PeerTLS; t != nil && len(t.Certificates) == 0 && (t.GetCertificate == nil || t.GetClientCertificate == nil) {
+		return fmt.Errorf("%w: PeerTLS has no certificate: members show one in both directions", ErrInvalidConfig)
+	}
+	if len(c.InitialCluster) > 0 && len(c.Join) > 0 {
+		return fmt.Errorf("%w: both InitialCluster and Join: a member founds a cluster or joins one", ErrInvalidConfig)
+	}
+	for _, addr := range c.Join {
+		if err := checkAddr(addr); err != nil {
+			return fmt.Errorf("Join: %w", err)
+		}
 	}
 	seen := map[string]bool{}
 	for _, m := range c.InitialCluster {
@@ -214,6 +236,7 @@ func (c *Config) timing() error {
 	setDefault(&c.ElectionTimeout, time.Second)
 	setDefault(&c.HeartbeatInterval, c.ElectionTimeout/10)
 	setDefault(&c.RequestTimeout, 10*time.Second)
+	setDefault(&c.WriteDeadline, raftlog.DefaultWriteDeadline)
 	if c.ElectionTimeout < 50*time.Millisecond {
 		return fmt.Errorf("%w: ElectionTimeout %v is under 50ms", ErrInvalidConfig, c.ElectionTimeout)
 	}
@@ -221,8 +244,8 @@ func (c *Config) timing() error {
 		return fmt.Errorf("%w: HeartbeatInterval %v is not between 1ms and a tenth of ElectionTimeout, %v",
 			ErrInvalidConfig, c.HeartbeatInterval, c.ElectionTimeout/10)
 	}
-	if c.RequestTimeout < 0 {
-		return fmt.Errorf("%w: RequestTimeout %v", ErrInvalidConfig, c.RequestTimeout)
+	if c.RequestTimeout < 0 || c.WriteDeadline < 0 {
+		return fmt.Errorf("%w: RequestTimeout %v, WriteDeadline %v", ErrInvalidConfig, c.RequestTimeout, c.WriteDeadline)
 	}
 	return nil
 }
@@ -235,6 +258,7 @@ func (c Config) limits() (Config, error) {
 	setDefault(&c.CacheBytes, 64<<20)
 	setDefault(&c.SnapshotLogBytes, 64<<20)
 	setDefault(&c.TrailingLogBytes, 16<<20)
+	setDefault(&c.SnapshotRateBytes, 32<<20)
 	var wrong []string
 	check := func(name string, v, low, high int64) {
 		if v < low || v > high {
@@ -248,6 +272,10 @@ func (c Config) limits() (Config, error) {
 	check("CacheBytes", c.CacheBytes, 1<<20, 1<<40)
 	check("SnapshotLogBytes", c.SnapshotLogBytes, 1<<10, 1<<40)
 	check("TrailingLogBytes", c.TrailingLogBytes, 1, 1<<40)
+	if c.SnapshotRateBytes > 0 {
+		// Below, a part of a stream may take longer than a stream without progress lasts.
+		check("SnapshotRateBytes", c.SnapshotRateBytes, 1<<20, 1<<40)
+	}
 	if len(wrong) > 0 {
 		return Config{}, fmt.Errorf("%w: %s", ErrInvalidConfig, strings.Join(wrong, "; "))
 	}
@@ -259,7 +287,7 @@ func (c Config) limits() (Config, error) {
 	}
 	if c.LogStore == nil {
 		c.LogStore = func(dir string) (LogStore, error) {
-			return raftlog.Open(dir, raftlog.Options{FS: c.edges.FS, Logger: c.Logger})
+			return raftlog.Open(dir, raftlog.Options{FS: c.edges.FS, Logger: c.Logger, WriteDeadline: c.WriteDeadline})
 		}
 	}
 	if c.edges.Now == nil {

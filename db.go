@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 
+	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 	"github.com/replkv/replkv/transport"
@@ -21,22 +23,33 @@ import (
 // DB is an open store: one member of a cluster. Its methods may be called from
 // any goroutine.
 type DB struct {
-	cfg   Config
-	log   *slog.Logger
-	id    *identity
-	lock  io.Closer
-	state *store.Store
-	guard *raftlog.Guard
-	trans *transport.Transport
-	raft  *raft.Raft
+	cfg     Config
+	log     *slog.Logger
+	id      *identity     // after Open guarded by proof.mu
+	present command.Start // of id
+	lock    io.Closer
+	state   *store.Store
+	guard   *raftlog.Guard
+	// What the floor said at Open.
+	floorFound bool
+	floorIndex uint64
+	trans      *transport.Transport
+	raft       *raft.Raft
 
 	snaps   *snapshots
 	leads   *leaderWatch
 	entries *entryQueue
 	writes  *writer
 	reads   *reads
-	peers   peerErrors
+	peers   neighbours
+	proof   proof
+	members *members
+	events  *events
+	wlog    *watchedLog
+	counts  counts
+	table   atomic.Pointer[Membership] // the newest that was taken up
 
+	limits    limits
 	applied   waitList // the applied index
 	revisions waitList // the revision applied
 
@@ -97,9 +110,7 @@ func (db *DB) stopped() error {
 // Ready waits until this member can serve: it knows a leader and has applied
 // everything committed before the call.
 func (db *DB) Ready(ctx context.Context) error {
-	ctx, cancel := db.deadline(ctx)
-	defer cancel()
-	if err := db.reads.barrier(ctx); err != nil {
+	if err := db.reads.barrier(ctx, db.limit(ctx)); err != nil {
 		return db.callError("Ready", OutcomeNotDone, ctxError(ctx, err))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,6 +26,8 @@ type entryQueue struct {
 	waiting *sync.Cond
 	closed  bool
 	flying  int // entries handed to raft and not answered
+
+	transfer atomic.Int64 // since when raft refuses entries for a hand-over, in Unix nanoseconds; 0: it does not
 }
 
 const (
@@ -32,9 +35,9 @@ const (
 	// Why not smaller: raft's cost is per entry. Why not larger: an entry is
 	// synced and sent as a whole, and a batch behind it waits.
 	maxEntryBytes = 512 << 10
-	// entriesInFlight is the number of workers. Measured: 1 costs a sixth of
-	// the throughput at 512 callers, more than 4 bring nothing.
-	entriesInFlight = 4
+	// entriesInFlight is the number of workers: one entry is synced and sent
+	// while the next forms. More make smaller entries, and raft's cost is per entry.
+	entriesInFlight = 2
 	// enqueueTimeout is how long raft's main loop may take to accept an entry.
 	enqueueTimeout = 2 * time.Second
 )
@@ -83,6 +86,7 @@ func (q *entryQueue) add(b *queuedBatch) error {
 		return ErrClosed
 	}
 	if q.bytes+int64(len(b.raw)) > q.db.cfg.MaxInFlightBytes {
+		q.db.counts.overloaded.Add(1)
 		return fmt.Errorf("%w: %d bytes wait for the log", ErrOverloaded, q.bytes)
 	}
 	q.queue = append(q.queue, b)
@@ -147,6 +151,13 @@ func (q *entryQueue) inFlight() int {
 	return q.flying
 }
 
+// fly counts what is handed to raft, and answered.
+func (q *entryQueue) fly(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flying += n
+}
+
 // work proposes entries until the queue is closed.
 func (q *entryQueue) work() {
 	for {
@@ -155,9 +166,7 @@ func (q *entryQueue) work() {
 			return
 		}
 		q.propose(batches)
-		q.mu.Lock()
-		q.flying--
-		q.mu.Unlock()
+		q.fly(-1)
 	}
 }
 
@@ -168,9 +177,12 @@ func (q *entryQueue) propose(batches []*queuedBatch) {
 		env.Batches[i] = b.raw
 		size += len(b.raw)
 	}
+	q.db.counts.entries.Add(1)
+	q.db.counts.entryBytes.Add(uint64(size))
 	future := q.db.raft.Apply(command.AppendEnvelope(make([]byte, 0, size), env), enqueueTimeout)
 	answer := batchAnswer{err: future.Error()}
 	answer.notDone = definitelyNotDone(answer.err)
+	q.watchTransfer(answer.err)
 	var results []*command.BatchResult
 	if answer.err == nil {
 		answer.index = future.Index()
@@ -186,6 +198,25 @@ func (q *entryQueue) propose(batches []*queuedBatch) {
 			a.result = results[i]
 		}
 		b.done <- a
+	}
+}
+
+// errStuck: a leader that hands over refuses all entries, and raft has been seen
+// not to notice that the hand-over failed (hashicorp/raft#696).
+var errStuck = errors.New("raft is stuck in a hand-over of leadership")
+
+// watchTransfer stops a leader that does not come out of a hand-over, which
+// takes an election timeout at most: the others elect another.
+func (q *entryQueue) watchTransfer(err error) {
+	if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+		q.transfer.Store(0)
+		return
+	}
+	now := q.db.cfg.edges.Now().UnixNano()
+	if began := q.transfer.Load(); began == 0 {
+		q.transfer.CompareAndSwap(0, now)
+	} else if time.Duration(now-began) > 10*q.db.cfg.ElectionTimeout && q.db.raft.State() == raft.Leader {
+		q.db.fatal(errStuck)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // feeds keeps, for each follower that was sent a snapshot, the log that follows
-// it, from the entry that the follower needs next, until it has caught up:
+// it, from the entry before the one that the follower needs next, until it has caught up:
 // without it the follower would need the next snapshot, for ever. A pin without
 // progress, or of too many bytes, ends by itself.
 type feeds struct {
@@ -45,7 +45,7 @@ func (f *feeds) matched(id raft.ServerID, index uint64) {
 	if pin == nil {
 		return
 	}
-	pin.Advance(index + 1)
+	pin.Advance(index) // raft sends the term of this entry with the next
 	if !pin.Held() || index >= f.commit() {
 		pin.Release()
 		delete(f.pins, id)

@@ -41,12 +41,42 @@ func TestFeeds(t *testing.T) {
 	f.matched("c", 99) // another follower
 	first(21)
 	f.matched("b", 40)
-	first(41)
+	first(40)
 	f.matched("b", 80)
 	if pin.Held() || len(f.pins) != 0 {
 		t.Error("held after the follower caught up")
 	}
 	first(91)
+}
+
+// TestFeedKeepsItsEntry: snapshots taken while a follower is fed leave the entry
+// of the snapshot that it gets: raft sends its term with the first entry after.
+func TestFeedKeepsItsEntry(t *testing.T) {
+	db, err := Open(Config{Dir: t.TempDir(), TrailingLogBytes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	write := func() {
+		for range 200 { // more than raft's TrailingLogs
+			if _, err := db.Set(t.Context(), "k", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write()
+	m, feed, err := db.snaps.Open(liveID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer feed.Close()
+	write()
+	if err := db.snaps.take(); err != nil {
+		t.Fatal(err)
+	}
+	if first, err := db.guard.FirstIndex(); err != nil || first != m.Index {
+		t.Errorf("the log begins at %d, %v; want %d", first, err, m.Index)
+	}
 }
 
 // TestLogStore: a log store of the application's choice is opened in its own

@@ -1,6 +1,7 @@
 package replkv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/transport"
+	"github.com/replkv/replkv/transport/peerpb"
 )
 
 // errSessionLost says that the state machine does not know our session: it
@@ -53,6 +56,7 @@ func (db *DB) attempt(ctx, reign context.Context, raw []byte) batchAnswer {
 	ctx, cancel := during(ctx, reign)
 	defer cancel()
 	enc, index, err := db.trans.Forward(ctx, id, addr, raw)
+	db.reached(id, nonCtx(ctx, err))
 	if err != nil {
 		return batchAnswer{err: err, notDone: kv.OutcomeOf(err) == OutcomeNotDone}
 	}
@@ -69,6 +73,8 @@ func (db *DB) sessionAnswer(res *command.BatchResult, maybe bool) (*command.Batc
 		return res, false, nil
 	case command.UnknownSession:
 		return nil, maybe, errSessionLost
+	case command.OutsideWindow:
+		return nil, maybe, fmt.Errorf("%w: the batch's number is more than %d above the low-water mark", ErrInvalidArgument, command.SessionWindow)
 	case command.BelowLowWater:
 		return nil, true, fmt.Errorf("%w: the session has moved on", ErrOutcomeUnknown)
 	}
@@ -89,7 +95,7 @@ func (h peerHandler) ReadIndex(ctx context.Context) (index, term uint64, err err
 	if h.db.raft.State() != raft.Leader {
 		return 0, 0, h.notLeader("ReadIndex")
 	}
-	b, err := h.db.reads.join(ctx)
+	b, err := h.db.reads.join(ctx, h.db.limit(ctx))
 	if err != nil {
 		return 0, 0, h.db.wrap("ReadIndex", OutcomeNotDone, err)
 	}
@@ -116,6 +122,63 @@ func (h peerHandler) Forward(ctx context.Context, raw []byte) ([]byte, uint64, e
 	return command.AppendResult(nil, a.result), a.index, nil
 }
 
+// Hello tells who leads, as far as known, and where the members are.
+func (h peerHandler) Hello(context.Context) (*peerpb.HelloResponse, error) {
+	table, err := h.db.membership()
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range table.Members {
+		if addr, ok := h.db.peers.resolve(m.ID); ok {
+			table.Members[i].Addr = addr
+		}
+	}
+	out := &peerpb.HelloResponse{Running: h.db.running(), Members: peerMembers(table)}
+	out.LeaderId, out.LeaderAddr, _ = h.db.leader()
+	if addr, ok := h.db.peers.resolve(out.LeaderId); ok {
+		out.LeaderAddr = addr
+	}
+	return out, nil
+}
+
+// Join takes a newcomer's request to whoever leads.
+func (h peerHandler) Join(ctx context.Context, from transport.Identity, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
+	db := h.db
+	cluster := db.cluster()
+	switch {
+	case cluster == [16]byte{}:
+		return nil, db.wrap("Join", OutcomeNotDone, fmt.Errorf("%w: %s is of no cluster itself yet", ErrNoLeader, db.cfg.ID))
+	case !bytes.Equal(req.GetToken(), db.id.token[:]):
+		return nil, db.wrap("Join", OutcomeNotDone, fmt.Errorf("%w: ClusterToken is not that of %s", ErrWrongCluster, db.cfg.ID))
+	case from.From != req.GetId():
+		return nil, db.wrap("Join", OutcomeNotDone, fmt.Errorf("%w: %s asks for %s", ErrInvalidArgument, from.From, req.GetId()))
+	}
+	table, err := db.changeMembers(ctx, "Join", &peerpb.ChangeRequest{Join: req}, nil)
+	if err != nil && db.ctx.Err() != nil {
+		// What stopped this member must not be taken for what becomes of the joiner.
+		return nil, db.wrap("Join", kv.OutcomeOf(err), fmt.Errorf("%w: %s stops", ErrNoLeader, db.cfg.ID))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &peerpb.JoinResponse{Cluster: cluster[:], Index: table.Index, Members: peerMembers(table)}, nil
+}
+
+// Change does what another member asks of the leader.
+func (h peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
+	if h.db.raft.State() != raft.Leader {
+		return nil, h.notLeader("Change")
+	}
+	if err := checkChange(req); err != nil {
+		return nil, h.db.wrap("Change", OutcomeNotDone, err)
+	}
+	table, err := h.db.members.change(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &peerpb.ChangeResponse{Index: table.Index, Members: peerMembers(table)}, nil
+}
+
 func (h peerHandler) notLeader(op string) error {
 	return h.db.wrap(op, OutcomeNotDone, ErrNoLeader)
 }
@@ -136,7 +199,7 @@ func checkBatch(raw []byte, limit int) error {
 			if sessioned {
 				return nil
 			}
-		case command.OpenSession, command.Epoch, command.Compact:
+		case command.OpenSession, command.Epoch, command.Compact: // Admit is the leader's own
 			if !sessioned {
 				return nil
 			}

@@ -2,12 +2,15 @@ package replkv
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/store"
+	"github.com/replkv/replkv/store/raftlog"
 )
 
 // fsm is raft's view of the state machine. raft calls it from one goroutine.
@@ -25,15 +28,26 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // store.Result.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	entries := make([]store.Entry, len(logs))
-	bytes := 0
+	bytes, configured := 0, false
 	for i, l := range logs {
 		entries[i] = store.Entry{Index: l.Index, Term: l.Term, Data: l.Data}
 		if l.Type == raft.LogConfiguration {
-			entries[i].Kind = store.Configuration
+			configured = true
+			entries[i].Kind, entries[i].Refs = store.Configuration, refs(l.Data)
 		}
 		bytes += len(l.Data)
 	}
-	results, err := f.db.state.Apply(entries)
+	// A state whose disk hangs stops the member as a hanging log does: a leader
+	// would keep its office, and nothing be answered.
+	watchdog := time.AfterFunc(f.db.cfg.WriteDeadline, func() {
+		f.db.guard.Fail(fmt.Errorf("%w: applying %d entries took longer than %v", raftlog.ErrStalled, len(entries), f.db.cfg.WriteDeadline))
+	})
+	defer watchdog.Stop()
+	err := f.db.failpoint("apply")
+	var results []store.Result
+	if err == nil {
+		results, err = f.db.state.Apply(entries)
+	}
 	if err != nil {
 		f.fail(err)
 	}
@@ -42,7 +56,21 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		out[i] = results[i]
 	}
 	f.db.published()
+	f.db.counts.applied.Add(uint64(len(logs)))
+	f.db.counts.appliedBytes.Add(uint64(bytes))
 	f.db.snaps.applied(bytes)
+	if configured {
+		f.db.configured()
+	}
+	return out
+}
+
+// refs is what the state machine needs of a configuration. raft has decoded it
+// before.
+func refs(data []byte) (out []store.Ref) {
+	for _, s := range raft.DecodeConfiguration(data).Servers {
+		out = append(out, store.Ref{ID: string(s.ID), Voter: s.Suffrage == raft.Voter})
+	}
 	return out
 }
 
@@ -59,26 +87,50 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return &fsmSnapshot{f.db}, 
 // fail without harm has been done by then.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	in := f.db.snaps.takeIncoming()
+	in, bytes := f.db.snaps.takeIncoming()
 	if in == nil {
 		return errNoIncoming
 	}
 	if err := f.db.failpoint("snapshot-install"); err != nil {
 		return errors.Join(err, in.Discard())
 	}
+	began := time.Now()
 	if err := f.db.state.Install(in); err != nil {
 		// The live state is as it was, unless the store says that it failed.
 		return err
 	}
-	f.db.snaps.installed.Add(1)
-	f.db.log.Info("snapshot installed", "index", f.db.state.State().Index)
+	f.db.counts.snapshotsInstalled.Add(1)
+	index := f.db.state.State().Index
+	f.db.log.Info("snapshot installed", "index", index)
+	f.db.events.snapshot(f.db.cfg.Events.SnapshotInstalled, SnapshotEvent{Index: index, Bytes: bytes, Duration: time.Since(began)})
+	f.db.configured()
 	f.db.published()
 	return nil
+}
+
+// configured takes up a new table of members.
+func (db *DB) configured() {
+	table, err := db.membership()
+	if err != nil {
+		return // raft has decoded the same bytes
+	}
+	old := db.table.Swap(&table)
+	db.peers.keep(table.Members, func(id string) bool {
+		if old == nil {
+			return false
+		}
+		before, _ := old.Find(id)
+		now, _ := table.Find(id)
+		return before.Addr != now.Addr
+	})
+	db.log.Info("members", "index", table.Index, "table", table.Members)
+	db.events.membership(table)
 }
 
 // published tells waiters what has just been applied.
 func (db *DB) published() {
 	st := db.state.State()
+	db.proof.applied()
 	db.applied.advance(st.Index)
 	db.revisions.advance(uint64(st.Revision))
 }

@@ -11,47 +11,91 @@ import (
 	iofs "io/fs"
 	"slices"
 
+	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/store/disk"
 )
 
 // identity is who lives in a directory. It lies outside the state, which a
 // restore swaps.
 type identity struct {
-	cluster     [16]byte // which cluster; checked on every peer RPC
+	cluster     [16]byte // which cluster; checked on every peer RPC. Zero: it has yet to join one
 	token       [16]byte // of ClusterToken
 	incarnation [16]byte // of this directory
-	start       uint64   // how often it was opened
-	genesis     bool     // the first log entry is durable
-	id          string
+	// begun: the first log entry is durable, or the cluster was joined.
+	// InitialCluster and Join count no more.
+	begun bool
+	// settled: this directory may vote. Not yet, it might stand in for one that
+	// has voted and was lost (see proof).
+	settled bool
+	// lost: it has lost what it had acknowledged, and may not vote before it has
+	// caught up, however often it is opened.
+	lost bool
+	// since is the index of a configuration by which it was in: that of the first
+	// entry, or of the one that let it join. 0: in none yet.
+	since uint64
+	// announced: an opening of the present start may have been proposed. Starts of
+	// which none was need not be remembered.
+	announced bool
+	refused   refusal // by the cluster, for ever
+	id        string
+	// starts of this directory: the newest that is known to be known to the
+	// cluster, and all since; the last is the present one. A directory that was
+	// copied, or restored from a backup, lacks one that the cluster knows.
+	starts []command.Start
 }
+
+// refusal is why a cluster wants nothing more of a directory.
+type refusal byte
+
+const (
+	notRefused refusal = iota
+	refusedRemoved
+	refusedStale
+)
 
 const (
 	identityName    = "identity"
 	identityMagic   = "replkvI1"
 	identityVersion = 1
+
+	identityBegun     = 1
+	identitySettled   = 2
+	identityLost      = 4
+	identityAnnounced = 8
 )
 
 // append encodes the identity:
 //
-//	magic (8) | version | genesis | cluster (16) | token (16) | incarnation (16) | start (8) | id length | id | CRC-32C (4)
+//	magic (8) | version | flags | refused | cluster (16) | token (16) | incarnation (16) | since (8) |
+//	n | {number (8) | boot (8)} n | id length | id | CRC-32C (4)
 func (d *identity) append(b []byte) []byte {
+	flags := bit(d.begun, identityBegun) | bit(d.settled, identitySettled) | bit(d.lost, identityLost) | bit(d.announced, identityAnnounced)
 	b = append(b, identityMagic...)
-	b = append(b, identityVersion, 0)
-	if d.genesis {
-		b[len(b)-1] = 1
-	}
+	b = append(b, identityVersion, flags, byte(d.refused))
 	b = append(b, d.cluster[:]...)
 	b = append(b, d.token[:]...)
 	b = append(b, d.incarnation[:]...)
-	b = binary.LittleEndian.AppendUint64(b, d.start)
+	b = binary.LittleEndian.AppendUint64(b, d.since)
+	b = append(b, byte(len(d.starts)))
+	for _, s := range d.starts {
+		b = binary.LittleEndian.AppendUint64(b, s.Number)
+		b = binary.LittleEndian.AppendUint64(b, s.Boot)
+	}
 	b = append(b, byte(len(d.id)))
 	b = append(b, d.id...)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
 
+func bit(set bool, flag byte) byte {
+	if set {
+		return flag
+	}
+	return 0
+}
+
 func decodeIdentity(b []byte) (*identity, error) {
-	const fixed = 8 + 2 + 3*16 + 8 + 1
-	if len(b) < fixed+4 || string(b[:8]) != identityMagic {
+	const fixed = 8 + 3 + 3*16 + 8 + 1 // without starts and id
+	if len(b) < fixed+1+4 || string(b[:8]) != identityMagic {
 		return nil, fmt.Errorf("%w: the identity file is not one of replkv's", ErrCorrupt)
 	}
 	sum := binary.LittleEndian.Uint32(b[len(b)-4:])
@@ -61,16 +105,47 @@ func decodeIdentity(b []byte) (*identity, error) {
 	if b[8] != identityVersion {
 		return nil, fmt.Errorf("%w: identity file version %d, this one reads %d", ErrFormatTooNew, b[8], identityVersion)
 	}
-	d := &identity{genesis: b[9] == 1}
-	copy(d.cluster[:], b[10:])
-	copy(d.token[:], b[26:])
-	copy(d.incarnation[:], b[42:])
-	d.start = binary.LittleEndian.Uint64(b[58:])
-	if len(b) != fixed+int(b[66])+4 {
+	d := &identity{begun: b[9]&identityBegun != 0, settled: b[9]&identitySettled != 0, refused: refusal(b[10]),
+		lost: b[9]&identityLost != 0, announced: b[9]&identityAnnounced != 0}
+	copy(d.cluster[:], b[11:])
+	copy(d.token[:], b[27:])
+	copy(d.incarnation[:], b[43:])
+	d.since = binary.LittleEndian.Uint64(b[59:])
+	n := int(b[fixed-1])
+	if len(b) < fixed+16*n+1+4 || len(b) != fixed+16*n+1+int(b[fixed+16*n])+4 {
 		return nil, fmt.Errorf("%w: the identity file has a wrong length", ErrCorrupt)
 	}
-	d.id = string(b[fixed : len(b)-4])
+	for i := range n {
+		d.starts = append(d.starts, command.Start{Number: binary.LittleEndian.Uint64(b[fixed+16*i:]), Boot: binary.LittleEndian.Uint64(b[fixed+16*i+8:])})
+	}
+	d.id = string(b[fixed+16*n+1 : len(b)-4])
 	return d, nil
+}
+
+// present is the start that this process is.
+func (d *identity) present() command.Start { return d.starts[len(d.starts)-1] }
+
+// nextStart counts this start.
+func (d *identity) nextStart() error {
+	var boot [8]byte
+	if _, err := rand.Read(boot[:]); err != nil {
+		return err
+	}
+	next := command.Start{Number: 1, Boot: binary.LittleEndian.Uint64(boot[:])}
+	if n := len(d.starts); n > 0 {
+		next.Number = d.present().Number + 1
+		switch {
+		case !d.announced: // nobody can have heard of the one before
+			d.starts = d.starts[:n-1]
+		case n == command.MaxStarts:
+			// So many in a row that were announced and did not come back. If just the
+			// one that is forgotten became known, this directory is refused, which is
+			// the safe side.
+			d.starts = slices.Delete(d.starts, 1, 2)
+		}
+	}
+	d.starts, d.announced = append(d.starts, next), false
+	return nil
 }
 
 // clusterID is fixed at genesis from what all first members must agree on: two
@@ -121,11 +196,13 @@ func openIdentity(cfg *Config) (*identity, error) {
 		if err := d.check(cfg); err != nil {
 			return nil, err
 		}
-		if d.genesis && len(cfg.InitialCluster) > 0 {
-			cfg.Logger.Info("the directory has a cluster already: InitialCluster is ignored", "dir", cfg.Dir)
+		if d.begun && (len(cfg.InitialCluster) > 0 || len(cfg.Join) > 0) {
+			cfg.Logger.Info("the directory has a cluster already: InitialCluster and Join only tell where members may be", "dir", cfg.Dir)
 		}
 	}
-	d.start++
+	if err := d.nextStart(); err != nil {
+		return nil, err
+	}
 	return d, d.save(cfg)
 }
 
@@ -149,10 +226,13 @@ func newIdentity(cfg *Config) (*identity, error) {
 			return nil, fmt.Errorf("%w: directory %s holds %q and is not replkv's: give the store a directory of its own", ErrInvalidConfig, cfg.Dir, n)
 		}
 	}
-	if cfg.Addr != "" && len(cfg.InitialCluster) == 0 {
-		return nil, fmt.Errorf("%w: directory %s is empty and there is no InitialCluster: who are the members?", ErrInvalidConfig, cfg.Dir)
+	if cfg.Addr != "" && len(cfg.InitialCluster) == 0 && len(cfg.Join) == 0 {
+		return nil, fmt.Errorf("%w: directory %s is empty and there is neither InitialCluster nor Join: who are the members?", ErrInvalidConfig, cfg.Dir)
 	}
-	d := &identity{id: cfg.ID, token: tokenHash(cfg.ClusterToken), cluster: clusterID(cfg.ClusterToken, cfg.firstMembers())}
+	d := &identity{id: cfg.ID, token: tokenHash(cfg.ClusterToken)}
+	if len(cfg.Join) == 0 {
+		d.cluster = clusterID(cfg.ClusterToken, cfg.firstMembers())
+	}
 	_, err = rand.Read(d.incarnation[:])
 	return d, err
 }
@@ -173,8 +253,21 @@ func (d *identity) check(cfg *Config) error {
 	if d.token != tokenHash(cfg.ClusterToken) {
 		return fmt.Errorf("%w: directory %s was made with another ClusterToken", ErrWrongCluster, cfg.Dir)
 	}
-	if want := clusterID(cfg.ClusterToken, cfg.firstMembers()); !d.genesis && want != d.cluster {
-		return fmt.Errorf("%w: directory %s was begun with another InitialCluster", ErrWrongCluster, cfg.Dir)
+	switch d.refused {
+	case refusedRemoved:
+		return fmt.Errorf("%w: directory %s: empty it before the member joins anew", ErrRemoved, cfg.Dir)
+	case refusedStale:
+		return fmt.Errorf("%w: directory %s: if the right one is lost, remove the member, empty the directory, and let it join anew", ErrStaleIdentity, cfg.Dir)
+	}
+	if d.begun {
+		return nil
+	}
+	var want [16]byte // of a joiner
+	if len(cfg.Join) == 0 {
+		want = clusterID(cfg.ClusterToken, cfg.firstMembers())
+	}
+	if want != d.cluster {
+		return fmt.Errorf("%w: directory %s was begun with another InitialCluster, or Join", ErrWrongCluster, cfg.Dir)
 	}
 	return nil
 }

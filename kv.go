@@ -1,6 +1,10 @@
 package replkv
 
-import "github.com/replkv/replkv/kv"
+import (
+	"time"
+
+	"github.com/replkv/replkv/kv"
+)
 
 // The vocabulary of package kv, which client processes share.
 type (
@@ -19,6 +23,9 @@ type (
 	ScanOption     = kv.ScanOption
 	ReadOption     = kv.ReadOption
 	WriteCondition = kv.WriteCondition
+	Member         = kv.Member
+	Membership     = kv.Membership
+	MemberOption   = kv.MemberOption
 )
 
 // What is known of a write that returned an error.
@@ -45,10 +52,14 @@ var (
 	ErrQuota             = kv.ErrQuota
 	ErrRemoved           = kv.ErrRemoved
 	ErrWrongCluster      = kv.ErrWrongCluster
+	ErrMemberNotFound    = kv.ErrMemberNotFound
+	ErrUnsafeChange      = kv.ErrUnsafeChange
+	ErrStaleIdentity     = kv.ErrStaleIdentity
 	ErrFormatTooNew      = kv.ErrFormatTooNew
 	ErrDirLocked         = kv.ErrDirLocked
 	ErrCorrupt           = kv.ErrCorrupt
 	ErrAlreadyRegistered = kv.ErrAlreadyRegistered
+	ErrSessionNotFound   = kv.ErrSessionNotFound
 	ErrResultDropped     = kv.ErrResultDropped
 )
 
@@ -74,6 +85,9 @@ func All() Range { return kv.All() }
 // possibly stale.
 func Local() ReadOption { return kv.Local() }
 
+// MaxStaleness reads this member's own state if it is at most d old.
+func MaxStaleness(d time.Duration) ReadOption { return kv.MaxStaleness(d) }
+
 // AtLeast waits until this member has applied revision r, then reads locally.
 func AtLeast(r Revision) ReadOption { return kv.AtLeast(r) }
 
@@ -98,3 +112,6 @@ func IfAbsent() SetOption { return kv.IfAbsent() }
 
 // ReturnPrev asks for the deleted items.
 func ReturnPrev() DeleteOption { return kv.ReturnPrev() }
+
+// IfMembership makes a membership change conditional on Membership.Index.
+func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }

@@ -2,20 +2,14 @@ package replkv
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"sort"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/internal/command"
-	"github.com/replkv/replkv/internal/wireerr"
-	"github.com/replkv/replkv/transport"
 )
 
 // leaderWatch tells who leads and when that changes, and proposes the epoch
@@ -24,10 +18,12 @@ type leaderWatch struct {
 	db       *DB
 	observed chan raft.Observation
 	observer *raft.Observer
+	asked    atomic.Bool // the leader wants this member to succeed it
 
-	mu     sync.Mutex      // protects the fields below
-	reign  context.Context // ends at the next change of leader or term
-	change context.CancelFunc
+	mu       sync.Mutex      // protects the fields below
+	reign    context.Context // ends at the next change of leader or term
+	change   context.CancelFunc
+	election Election // the newest change
 }
 
 func newLeaderWatch(db *DB) *leaderWatch {
@@ -62,10 +58,8 @@ func (w *leaderWatch) run() {
 		_, id := w.db.raft.LeaderWithID()
 		t := w.db.raft.CurrentTerm()
 		if id != leader || t != term {
+			w.changed(string(leader), string(id), term, t)
 			term, leader = t, id
-			if id != "" {
-				w.db.log.Info("leader", "id", id, "term", t)
-			}
 			w.wake()
 		}
 		if t != epoch && w.db.raft.State() == raft.Leader {
@@ -73,6 +67,45 @@ func (w *leaderWatch) run() {
 			w.proposeEpoch(t)
 		}
 	}
+}
+
+// changed keeps and tells who leads now, and why, as far as it can be seen from
+// here.
+func (w *leaderWatch) changed(before, now string, oldTerm, term uint64) {
+	e := Election{At: time.Now(), Term: term, LeaderID: now}
+	asked := now != "" && w.asked.Swap(false) // who is asked knows no leader at first
+	switch self := w.db.cfg.ID; {
+	case now == "" && before == self:
+		e.Reason = "this member does not lead any more: a quorum does not answer, or another was elected"
+	case now == "":
+		e.Reason = "nothing was heard of the leader " + before
+	case now == self && asked:
+		e.Reason = "leadership was handed to this member"
+	case now == self && len(w.db.voters()) == 1:
+		e.Reason = "it is the only voter"
+	case now == self:
+		e.Reason = fmt.Sprintf("this member was elected: it had heard of no leader of term %d in time", oldTerm)
+	case before == "" || before == now:
+		e.Reason = now + " was elected"
+	default:
+		e.Reason = fmt.Sprintf("%s was elected after %s", now, before)
+	}
+	w.mu.Lock()
+	w.election = e
+	w.mu.Unlock()
+	w.db.peers.newReign()
+	if now != "" {
+		w.db.counts.leaderChanges.Add(1)
+		w.db.log.Info("leader", "id", now, "term", term, "why", e.Reason)
+	}
+	w.db.events.leader(e)
+}
+
+// last is the newest change of leader.
+func (w *leaderWatch) last() Election {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.election
 }
 
 func (w *leaderWatch) wake() {
@@ -135,105 +168,4 @@ func pauseFor(ctx context.Context, wake <-chan struct{}, d time.Duration) {
 func (db *DB) leader() (id, addr string, self bool) {
 	a, i := db.raft.LeaderWithID()
 	return string(i), string(a), string(i) == db.cfg.ID && i != ""
-}
-
-// peerErrors keeps the last error of each peer, so that ErrNoLeader can say
-// who was not reached and why, and tells the log when that changes.
-type peerErrors struct {
-	log  *slog.Logger
-	mu   sync.Mutex // protects last
-	last map[string]error
-}
-
-func (p *peerErrors) note(id string, err error) {
-	if errors.Is(err, context.Canceled) {
-		return // our own doing
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before := p.last[id]
-	if err == nil {
-		delete(p.last, id)
-	} else {
-		if p.last == nil {
-			p.last = make(map[string]error)
-		}
-		p.last[id] = err
-	}
-	switch {
-	case err != nil && before == nil:
-		p.log.Warn("a member is not reached", "id", id, "error", err)
-	case err == nil && before != nil:
-		p.log.Info("a member is reached again", "id", id)
-	}
-}
-
-func (p *peerErrors) get(id string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last[id]
-}
-
-// notReached returns the peers whose last RPC failed, as text, and the first
-// error that says what is wrong rather than that nobody answers.
-func (p *peerErrors) notReached() (text string, cause error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var parts []string
-	for id, err := range p.last {
-		parts = append(parts, fmt.Sprintf("%s: %v", id, err))
-		if errors.Is(wireerr.FromStatus(err), ErrWrongCluster) {
-			cause = ErrWrongCluster
-		}
-	}
-	sort.Strings(parts)
-	return strings.Join(parts, "; "), cause
-}
-
-// noLeader makes the error of a call that found no leader in time.
-func (db *DB) noLeader() error {
-	text, cause := db.peers.notReached()
-	switch {
-	case cause != nil:
-		return fmt.Errorf("%w: %w: not reached: %s", ErrNoLeader, cause, text)
-	case text != "":
-		return fmt.Errorf("%w: not reached: %s", ErrNoLeader, text)
-	}
-	return ErrNoLeader
-}
-
-// watchedTransport notes which peers raft reaches.
-type watchedTransport struct {
-	*transport.Transport
-	peers *peerErrors
-	feeds *feeds
-}
-
-func (t watchedTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := t.Transport.AppendEntries(id, to, req, resp)
-	t.peers.note(string(id), err)
-	if err == nil && resp.Success && len(req.Entries) > 0 {
-		t.feeds.matched(id, req.Entries[len(req.Entries)-1].Index)
-	}
-	return err
-}
-
-// InstallSnapshot learns which follower the stream is for.
-func (t watchedTransport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if r, ok := data.(*feedReader); ok {
-		t.feeds.begin(id, r.pin)
-	}
-	return t.Transport.InstallSnapshot(id, to, req, resp, data)
-}
-
-func (t watchedTransport) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	err := t.Transport.RequestVote(id, to, req, resp)
-	t.peers.note(string(id), err)
-	return err
-}
-
-func (t watchedTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	err := t.Transport.RequestPreVote(id, to, req, resp)
-	t.peers.note(string(id), err)
-	return err
 }

@@ -41,6 +41,7 @@ func Open(cfg Config) (*DB, error) {
 	}
 	db := &DB{cfg: cfg, log: cfg.Logger, gone: make(chan struct{})}
 	db.peers.log = db.log
+	db.proof.db, db.proof.dirty = db, make(chan struct{}, 1)
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
@@ -81,6 +82,7 @@ func (db *DB) open() (err error) {
 	if db.id, err = openIdentity(&db.cfg); err != nil {
 		return err
 	}
+	db.present = db.id.present()
 	if err = db.openState(); err != nil {
 		return err
 	}
@@ -89,12 +91,16 @@ func (db *DB) open() (err error) {
 		return err
 	}
 	undo = append(undo, db.guard.Close)
+	if err = db.checkFloor(); err != nil {
+		return err
+	}
 	if err = db.preflight(); err != nil {
 		return err
 	}
 	if err = db.checkPlace(); err != nil {
 		return err
 	}
+	db.proof.begin()
 	if err = db.openTransport(); err != nil {
 		return err
 	}
@@ -116,18 +122,63 @@ func (db *DB) open() (err error) {
 func (db *DB) openState() (err error) {
 	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
 		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
-		OnFatal: db.fatal,
+		OnFatal: db.fatal, OnMembers: db.proof.changed,
 	})
 	return err
 }
 
+// floorName is the file that remembers what the member has promised. It lies
+// outside of log and state, which it judges.
+const floorName = "floor"
+
 func (db *DB) openLog() error {
-	l, err := db.cfg.LogStore(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "log"))
+	fs, dir := db.cfg.edges.FS, db.cfg.Dir
+	floor, found, err := raftlog.OpenFloor(fs, fs.PathJoin(dir, floorName))
+	if errors.Is(err, ErrCorrupt) {
+		// It says nothing, which is as bad as none at all.
+		db.log.Error("the floor is unreadable; a new one is begun", "error", err)
+		if err := errors.Join(fs.Remove(fs.PathJoin(dir, floorName)), disk.SyncDir(fs, dir)); err != nil {
+			return err
+		}
+		floor, found, err = raftlog.OpenFloor(fs, fs.PathJoin(dir, floorName))
+	}
 	if err != nil {
 		return err
 	}
-	db.guard = raftlog.NewGuard(l, raftlog.GuardOptions{Logger: db.log, TrailingBytes: db.cfg.TrailingLogBytes, OnFatal: db.fatal})
+	l, err := db.cfg.LogStore(fs.PathJoin(dir, "log"))
+	if err != nil {
+		return errors.Join(err, floor.Close())
+	}
+	db.floorFound, db.floorIndex = found, floor.State().Index
+	db.guard = raftlog.NewGuard(l, raftlog.GuardOptions{Logger: db.log, TrailingBytes: db.cfg.TrailingLogBytes, OnFatal: db.fatal,
+		Deadline: db.cfg.WriteDeadline, Floor: floor, Applied: func() uint64 { return db.state.State().Index }})
 	return nil
+}
+
+// checkFloor finds out what the member has lost of what it promised. That is
+// written down before anything is mended: term and vote can be, what went with
+// them cannot.
+func (db *DB) checkFloor() error {
+	lost, err := db.guard.CheckFloor()
+	if err != nil {
+		return err
+	}
+	if lost == "" && !db.floorFound {
+		last, err := db.guard.LastIndex()
+		if err != nil {
+			return err
+		}
+		if last > 1 || db.state.State().Index > 1 {
+			lost = "its floor is gone: whether anything else is, nobody can tell"
+		}
+	}
+	if lost == "" {
+		return nil
+	}
+	if err := db.proof.lost(lost); err != nil {
+		return err
+	}
+	return db.guard.RaiseStable()
 }
 
 // preflight brings log and state into a relation that raft can start from, or
@@ -144,8 +195,8 @@ func (db *DB) preflight() error {
 	st := db.state.State()
 	switch {
 	case last == 0 && st.Index == 0:
-		return db.genesis()
-	case !db.id.genesis && last == 1 && st.Index == 0:
+		return db.empty()
+	case !db.id.begun && last == 1 && st.Index == 0:
 		return db.genesis() // torn after the entry: the same bytes again
 	case last == 0:
 		// raft's first act was to store its term beside the log.
@@ -179,13 +230,24 @@ func (db *DB) checkTerm(first, last uint64, st store.State) error {
 	return db.guard.DeleteRange(first, last)
 }
 
+// empty decides what an empty directory may be: one that begins, or one that
+// waits for the data of the cluster it has joined.
+func (db *DB) empty() error {
+	switch {
+	case !db.id.begun && db.id.cluster == [16]byte{}: // to join
+		return nil
+	case !db.id.begun:
+		return db.genesis()
+	case !db.id.settled && db.floorIndex == 0: // joined, and fed nothing yet
+		return nil
+	}
+	return fmt.Errorf("%w: log and state of %s are empty, but the member was at work: its data is gone; remove the member, empty the directory and let it join anew",
+		ErrCorrupt, db.cfg.Dir)
+}
+
 // genesis writes the first log entry: the configuration, the same bytes on
 // each first member. It may have been torn before: then it is done again.
 func (db *DB) genesis() error {
-	if db.id.genesis {
-		return fmt.Errorf("%w: log and state of %s are empty, but the member was at work: its data is gone; remove the member and add it anew",
-			ErrCorrupt, db.cfg.Dir)
-	}
 	members := slices.SortedFunc(slices.Values(db.cfg.firstMembers()), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	var c raft.Configuration
 	for _, m := range members {
@@ -208,37 +270,47 @@ func (db *DB) genesis() error {
 	if err := db.failpoint("genesis-done"); err != nil {
 		return err
 	}
-	db.id.genesis = true
+	db.id.begun, db.id.since = true, 1
+	db.id.settled = len(members) == 1 // nobody else could know better
 	return db.id.save(&db.cfg)
 }
 
-// checkPlace compares Addr with where the cluster knows this member: peers
-// would look for it there in vain. It also keeps a single member's directory
-// from being opened as one of a cluster, and the other way round.
+// checkPlace keeps a single member's directory from being opened as one of a
+// cluster, and the other way round. An Addr other than the table's is fine: the
+// member tells where it is now.
 func (db *DB) checkPlace() error {
-	data, index := db.state.Config()
-	if index == 0 {
-		var l raft.Log
-		if err := db.guard.GetLog(1, &l); err != nil {
-			return err
-		}
-		data = l.Data
-	}
-	c, err := decodeConfiguration(data)
+	c, err := db.firstKnown()
 	if err != nil {
 		return err
 	}
-	want := cmp.Or(db.cfg.Addr, localAddr)
 	for _, s := range c.Servers {
-		if string(s.ID) != db.cfg.ID || string(s.Address) == want {
-			continue
-		}
-		if s.Address == localAddr {
+		switch alone := s.Address == localAddr; {
+		case string(s.ID) != db.cfg.ID:
+		case alone && db.cfg.Addr != "":
 			return fmt.Errorf("%w: directory %s holds a store of a single member without Addr", ErrInvalidConfig, db.cfg.Dir)
+		case !alone && db.cfg.Addr == "":
+			return fmt.Errorf("%w: the cluster of directory %s knows this member at %s: Addr is missing", ErrInvalidConfig, db.cfg.Dir, s.Address)
 		}
-		return fmt.Errorf("%w: the cluster of directory %s knows this member at %s, Addr is %q", ErrInvalidConfig, db.cfg.Dir, s.Address, db.cfg.Addr)
 	}
 	return nil
+}
+
+// firstKnown is the newest configuration known to be committed before raft
+// runs; an empty one for a joiner.
+func (db *DB) firstKnown() (c raft.Configuration, err error) {
+	data, index := db.state.Config()
+	if index == 0 {
+		var l raft.Log
+		err := db.guard.GetLog(1, &l)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return c, nil
+		}
+		if err != nil {
+			return c, err
+		}
+		data = l.Data
+	}
+	return decodeConfiguration(data)
 }
 
 func (db *DB) openTransport() (err error) {
@@ -248,7 +320,8 @@ func (db *DB) openTransport() (err error) {
 	}
 	db.trans, err = transport.New(transport.Config{
 		ID: db.cfg.ID, Addr: addr,
-		Cluster: db.id.cluster, Incarnation: db.id.incarnation, Start: db.id.start,
+		Cluster: db.id.cluster, Incarnation: db.id.incarnation, Since: db.id.since, Starts: db.id.transportStarts(),
+		Resolve: db.peers.resolve, CheckPeer: db.checkPeer, CheckVote: db.checkVote,
 		Dial: db.cfg.Dial, DialOptions: db.cfg.PeerDialOptions,
 		TLS: db.cfg.PeerTLS, PeerID: db.cfg.PeerID, Insecure: db.cfg.InsecurePeers || db.cfg.Addr == "",
 		Handler: peerHandler{db}, Unapplied: db.unapplied, Logger: db.log,
@@ -278,6 +351,9 @@ func (db *DB) parts() {
 	db.snaps = newSnapshots(db)
 	db.leads = newLeaderWatch(db)
 	db.entries = newEntryQueue(db)
+	db.members, db.events = newMembers(db), newEvents(db)
+	db.wlog = &watchedLog{Guard: db.guard, db: db}
+	db.limits.db = db
 	db.writes = newWriter(db)
 	db.reads = newReads(db)
 	if first, err := db.guard.FirstIndex(); err == nil {
@@ -307,12 +383,13 @@ func (db *DB) startRaft() error {
 	c.NoLegacyTelemetry = true
 	c.Logger = raftLog{log: db.log}
 	err := db.guard.Start(func() (err error) {
-		db.raft, err = raft.NewRaft(c, &fsm{db}, db.guard, db.guard, db.snaps, watchedTransport{db.trans, &db.peers, &db.snaps.feeds})
+		db.raft, err = raft.NewRaft(c, &fsm{db}, db.wlog, db.guard, db.snaps, watchedTransport{db.trans, db})
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	db.wlog.raft.Store(db.raft)
 	db.raft.RegisterObserver(db.leads.observer)
 	return nil
 }
@@ -320,8 +397,16 @@ func (db *DB) startRaft() error {
 // run starts every goroutine of the handle; teardown waits for them.
 func (db *DB) run() {
 	db.background(db.leads.run)
+	if db.cfg.Addr != "" {
+		db.background(db.leads.watchSilence)
+	}
 	db.background(db.writes.run)
 	db.background(db.reads.run)
+	db.background(db.proof.run)
+	db.background(db.events.run)
+	db.background(db.wlog.watch)
+	db.background((&seeker{db: db}).run)
+	db.background((&steward{db: db, warned: map[string]string{}, kept: map[string]bool{}}).run)
 	db.taker.Go(db.snaps.run)
 	for range entriesInFlight {
 		db.workers.Go(db.entries.work)
@@ -336,7 +421,7 @@ func (db *DB) run() {
 		}
 		opts = append(opts, grpc.Creds(credentials.NewTLS(db.cfg.PeerTLS)))
 	}
-	db.server = grpc.NewServer(opts...)
+	db.server = grpc.NewServer(append(opts, ServerOptions()...)...)
 	if err := db.trans.Register(db.server); err != nil {
 		db.log.Error("peer service", "error", err) // a server of our own has no other services
 	}

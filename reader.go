@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // reads serves the read index (Ongaro's thesis, section 6.4): an index at or
@@ -16,9 +18,10 @@ import (
 // batch, and a batch one round: on the leader a confirmation by the voters, on
 // a follower one request to the leader.
 type reads struct {
-	db   *DB
-	wake chan struct{} // capacity 1: a reader waits
-	conf confirmer
+	db    *DB
+	fresh freshness
+	wake  chan struct{} // capacity 1: a reader waits
+	conf  confirmer
 
 	mu   sync.Mutex // protects the field below
 	next *readBatch // joined by new readers; nil if none waits
@@ -32,7 +35,8 @@ type readBatch struct {
 	index, term uint64
 	err         error
 
-	until time.Time // when the last reader to join would give up
+	readers int       // that have joined
+	until   time.Time // when the last reader to join would give up
 }
 
 func newReads(db *DB) *reads {
@@ -42,7 +46,7 @@ func newReads(db *DB) *reads {
 }
 
 // join waits for a batch that had not begun when join was called.
-func (r *reads) join(ctx context.Context) (*readBatch, error) {
+func (r *reads) join(ctx, limit context.Context) (*readBatch, error) {
 	r.mu.Lock()
 	b := r.next
 	if b == nil {
@@ -53,7 +57,12 @@ func (r *reads) join(ctx context.Context) (*readBatch, error) {
 		default:
 		}
 	}
-	if until, ok := ctx.Deadline(); ok && until.After(b.until) {
+	b.readers++
+	until, ok := ctx.Deadline()
+	if !ok {
+		until, ok = limit.Deadline()
+	}
+	if ok && until.After(b.until) {
 		b.until = until
 	}
 	r.mu.Unlock()
@@ -61,20 +70,19 @@ func (r *reads) join(ctx context.Context) (*readBatch, error) {
 	case <-b.done:
 		return b, b.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-r.db.ctx.Done():
-		return nil, r.db.stopped()
+	case <-limit.Done():
 	}
+	return nil, r.db.ended(ctx, limit)
 }
 
 // barrier waits until this member has applied everything that was acknowledged
 // before the call.
-func (r *reads) barrier(ctx context.Context) error {
-	b, err := r.join(ctx)
+func (r *reads) barrier(ctx, limit context.Context) error {
+	b, err := r.join(ctx, limit)
 	if err != nil {
 		return err
 	}
-	return r.db.applied.wait(ctx, r.db.ctx, b.index)
+	return r.db.applied.wait(ctx, limit, b.index)
 }
 
 // run makes one round after the other.
@@ -85,13 +93,25 @@ func (r *reads) run() {
 		case <-r.db.ctx.Done():
 			return
 		}
+		r.settle()
 		r.mu.Lock()
 		b := r.next
+		r.db.counts.readRounds.Add(1)
 		r.next = nil // closed: who comes now waits for the next round
 		r.mu.Unlock()
 		r.round(b)
 		close(b.done)
 	}
+}
+
+// settle yields as long as readers join: those whose answers have just come are
+// about to ask again.
+func (r *reads) settle() {
+	settle(func() int {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.next.readers
+	})
 }
 
 // round answers a batch, trying again while a leader may yet be found.
@@ -104,6 +124,7 @@ func (r *reads) round(b *readBatch) {
 	defer cancel()
 	for {
 		reign := r.db.leads.current()
+		asked := time.Now()
 		id, addr, self := r.db.leader()
 		switch {
 		case self:
@@ -113,9 +134,11 @@ func (r *reads) round(b *readBatch) {
 		default:
 			rctx, done := during(ctx, reign)
 			b.index, b.term, b.err = r.db.trans.ReadIndex(rctx, id, addr)
+			r.db.reached(id, nonCtx(rctx, b.err))
 			done()
 		}
 		if b.err == nil {
+			r.fresh.note(readPoint{asked, b.index}, r.db.state.State().Index)
 			return
 		}
 		if errors.Is(b.err, ErrClosed) {
@@ -151,6 +174,7 @@ type confirmPeer struct {
 	stamp uint64        // the newest round that the peer's newest answer counts for
 	term  uint64        // that answer's
 	voter bool          // that answer's
+	plain bool          // it does not know Confirm: a plain Jille node
 }
 
 func (c *confirmer) init(db *DB) {
@@ -249,16 +273,46 @@ func (c *confirmer) ask(p *confirmPeer) {
 		stamp, addr := c.round, p.addr // taken before the send
 		c.mu.Unlock()
 		term, voter, err := c.db.trans.Confirm(c.db.ctx, p.id, addr, c.db.raft.CurrentTerm())
-		c.db.peers.note(p.id, err)
-		if err != nil {
+		if status.Code(err) == codes.Unimplemented {
+			c.plain(p)
 			continue
 		}
-		c.mu.Lock()
-		p.stamp, p.term, p.voter = stamp, term, voter
-		close(c.acked)
-		c.acked = make(chan struct{})
-		c.mu.Unlock()
+		c.db.reached(p.id, err)
+		if err == nil {
+			c.answer(p, stamp, term, voter)
+		}
 	}
+}
+
+func (c *confirmer) answer(p *confirmPeer, stamp, term uint64, voter bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if stamp < p.stamp {
+		return
+	}
+	p.stamp, p.term, p.voter = stamp, term, voter
+	close(c.acked)
+	c.acked = make(chan struct{})
+}
+
+// plain has raft send heartbeats to a peer without Confirm; their answers count
+// (heartbeat). Whether raft takes itself for verified does not.
+func (c *confirmer) plain(p *confirmPeer) {
+	c.mu.Lock()
+	p.plain = true
+	c.mu.Unlock()
+	c.db.raft.VerifyLeader()
+}
+
+// stampFor returns the present round, and a peer without Confirm to whom a
+// heartbeat is about to be sent; nil if it knows Confirm.
+func (c *confirmer) stampFor(id string) (p *confirmPeer, stamp uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p = c.peers[id]; p == nil || !p.plain {
+		return nil, 0
+	}
+	return p, c.round
 }
 
 // voters returns the voters of the latest configuration.

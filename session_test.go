@@ -26,8 +26,11 @@ func TestSessionLost(t *testing.T) {
 			})
 		}
 		// Another session of the same member ends the one in use.
-		raw := unsessioned(&command.Op{Kind: command.OpenSession, Session: command.SessionID{byte(round + 1)}, Member: []byte(db.cfg.ID),
-			Ordinal: db.writes.nextOrdinal()})
+		op, err := db.writes.opening(command.SessionID{byte(round + 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := unsessioned(op)
 		if _, _, err := db.commit(ctx, raw); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/store"
-	"github.com/replkv/replkv/store/raftlog"
 )
 
 // snapshots is raft's snapshot store. There are no snapshot files: the state
@@ -22,13 +21,14 @@ import (
 type snapshots struct {
 	db *DB
 
-	logBytes  atomic.Int64  // applied since the last snapshot
-	installed atomic.Int64  // snapshots received and made the state, since Open
-	wake      chan struct{} // capacity 1: a snapshot is due
-	feeds     feeds         // followers that are being sent the state
+	logBytes atomic.Int64  // applied since the last snapshot
+	wake     chan struct{} // capacity 1: a snapshot is due
+	feeds    feeds         // followers that are being sent the state
+	rate     byteRate      // of all feeds together
 
 	mu       sync.Mutex // protects the fields below
 	incoming *store.Incoming
+	received int64 // bytes of incoming
 	serial   int
 }
 
@@ -40,7 +40,7 @@ const (
 )
 
 func newSnapshots(db *DB) *snapshots {
-	s := &snapshots{db: db, wake: make(chan struct{}, 1)}
+	s := &snapshots{db: db, wake: make(chan struct{}, 1), rate: byteRate{perSecond: db.cfg.SnapshotRateBytes}}
 	s.feeds.commit = func() uint64 { return db.raft.CommitIndex() }
 	return s
 }
@@ -78,9 +78,12 @@ func (s *snapshots) take() error {
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
 	}
+	index := s.db.state.State().Index
 	if err == nil {
-		s.db.log.Info("snapshot taken", "index", s.db.state.State().Index, "duration", time.Since(began))
+		s.db.counts.snapshotsTaken.Add(1)
+		s.db.log.Info("snapshot taken", "index", index, "duration", time.Since(began))
 	}
+	s.db.events.snapshot(s.db.cfg.Events.SnapshotTaken, SnapshotEvent{Index: index, Duration: time.Since(began), Err: err})
 	return err
 }
 
@@ -155,34 +158,19 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 		return nil, nil, errors.Join(err, c.Close())
 	}
 	// The follower will need the log from here on, or it asks for the next
-	// snapshot for ever.
-	pin, held := s.db.guard.Pin(c.State.Index + 1)
+	// snapshot for ever: from the snapshot's own entry on, since raft reads the
+	// term of the one before those that it sends.
+	pin, held := s.db.guard.Pin(c.State.Index)
 	if !held {
 		s.db.log.Warn("the log after a snapshot is gone already", "index", c.State.Index)
 	}
+	// The larger the state, the longer the feed, and the more is written
+	// meanwhile: a follower catches up if the log grows more slowly than it is fed.
+	pin.Allow(m.Size)
 	s.db.log.Info("sending snapshot", "index", m.Index, "bytes", m.Size)
-	return m, &feedReader{ReadCloser: c.Reader(s.db.id.cluster), c: c, pin: pin}, nil
-}
-
-// feedReader is a checkpoint on its way to a follower.
-type feedReader struct {
-	io.ReadCloser
-	c    *store.Checkpoint
-	pin  *raftlog.Pin
-	once sync.Once
-}
-
-func (r *feedReader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	r.pin.Touch()
-	return n, err
-}
-
-// Close frees the files. The pin stays: the follower has yet to read the log
-// after the snapshot (see feeds).
-func (r *feedReader) Close() (err error) {
-	r.once.Do(func() { err = errors.Join(r.ReadCloser.Close(), r.c.Close()) })
-	return err
+	term := s.db.raft.CurrentTerm()
+	return m, &feedReader{ReadCloser: c.Reader(s.db.id.cluster), c: c, pin: pin, rate: &s.rate, ctx: s.db.ctx,
+		leads: func() bool { return s.db.raft.State() == raft.Leader && s.db.raft.CurrentTerm() == term }}, nil
 }
 
 func (s *snapshots) openIncoming(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
@@ -199,12 +187,11 @@ func (s *snapshots) openIncoming(id string) (*raft.SnapshotMeta, io.ReadCloser, 
 	return m, io.NopCloser(bytes.NewReader(nil)), nil
 }
 
-func (s *snapshots) takeIncoming() *store.Incoming {
+func (s *snapshots) takeIncoming() (in *store.Incoming, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := s.incoming
-	s.incoming = nil
-	return in
+	in, s.incoming = s.incoming, nil
+	return in, s.received
 }
 
 // Create returns a sink: for Persist, which writes nothing to it, or for a
@@ -226,6 +213,7 @@ type snapshotSink struct {
 	s    *snapshots
 	meta raft.SnapshotMeta
 	pipe *io.PipeWriter // nil until the first byte
+	n    int64          // bytes received
 	done chan struct{}
 	in   *store.Incoming // valid after done
 	err  error           // valid after done
@@ -243,7 +231,9 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 			r.CloseWithError(errors.Join(k.err, errTrailing))
 		}()
 	}
-	return k.pipe.Write(p)
+	n, err := k.pipe.Write(p)
+	k.n += int64(n)
+	return n, err
 }
 
 var errTrailing = errors.New("snapshot stream goes on after its end")
@@ -266,7 +256,7 @@ func (k *snapshotSink) Close() error {
 	}
 	k.s.mu.Lock()
 	old := k.s.incoming
-	k.s.incoming = k.in
+	k.s.incoming, k.s.received = k.in, k.n
 	k.s.mu.Unlock()
 	if old != nil {
 		return old.Discard()

@@ -1,6 +1,8 @@
 package replkv
 
 import (
+	"time"
+
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/internal/hook"
@@ -18,13 +20,33 @@ type Status struct {
 	CommitIndex  uint64 // the newest entry this member knows to be committed
 	AppliedIndex uint64 // the newest entry in the state machine
 	LastLogIndex uint64
+	// LastContact is when the leader was last heard of; zero if never. On the
+	// leader itself: now.
+	LastContact time.Time
+	// LastElection is the newest change of leader that this member saw.
+	LastElection Election
 
 	Revision          Revision // of this member's state
 	CompactedRevision Revision
 	StateBytes        int64 // on disk
+	LogBytes          int64 // of the entries in the log
+	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
+	Disk string
 
-	Members []MemberStatus
+	MembershipIndex uint64 // of the newest configuration applied here
+	Members         []MemberStatus
+	// MayVote is false while this member's directory is not proven to be whole:
+	// it was replaced, or has lost what it had acknowledged.
+	MayVote bool
 	Err     error // what stopped the store; nil while it works
+}
+
+// Election is a change of leader.
+type Election struct {
+	At       time.Time // zero if there was none since Open
+	Term     uint64
+	LeaderID string
+	Reason   string // for operators
 }
 
 // MemberStatus is a row of the latest configuration.
@@ -33,25 +55,55 @@ type MemberStatus struct {
 	// LastError is the outcome of the newest RPC to this member; nil if it was
 	// answered.
 	LastError error
+	// LastContact is when this member last answered an RPC of ours; zero if it
+	// has not since Open. For the member itself: now.
+	LastContact time.Time
+	// MatchIndex is the newest entry that the member is known to have, and Lag how
+	// many it lacks of this member's log. Only the leader knows: 0 elsewhere.
+	MatchIndex, Lag uint64
 }
 
 // Status returns what this member knows. It does not block, and works on a
 // store that has stopped.
 func (db *DB) Status() Status {
-	st := db.state.State()
+	st, now := db.state.State(), time.Now()
 	s := Status{ID: db.cfg.ID, Addr: db.cfg.Addr, Role: "stopped", AppliedIndex: st.Index, Term: db.raft.CurrentTerm(),
-		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(),
-		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex()}
+		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(), MembershipIndex: st.ConfigIndex,
+		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
+		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk()}
+	leads := false
 	if s.Err == nil {
 		s.Role = role(db.raft.State())
-		s.LeaderID, s.LeaderAddr, _ = db.leader()
+		s.LeaderID, s.LeaderAddr, leads = db.leader()
 		s.StateBytes, _ = db.state.Size()
+		s.LogBytes = db.guard.BytesFrom(0)
+	}
+	if leads {
+		s.LastContact = now
 	}
 	for _, m := range db.configuration().Servers {
-		s.Members = append(s.Members, MemberStatus{LastError: db.peers.get(string(m.ID)),
-			Member: Member{ID: string(m.ID), Addr: string(m.Address), Nonvoter: m.Suffrage != raft.Voter}})
+		n := db.peers.get(string(m.ID))
+		row := MemberStatus{Member: Member{ID: string(m.ID), Addr: string(m.Address), Nonvoter: m.Suffrage != raft.Voter},
+			LastError: n.err, LastContact: n.contact}
+		if row.ID == db.cfg.ID {
+			row.LastContact, n.matched = now, s.LastLogIndex
+		}
+		if leads {
+			row.MatchIndex, row.Lag = n.matched, s.LastLogIndex-min(n.matched, s.LastLogIndex)
+		}
+		s.Members = append(s.Members, row)
 	}
 	return s
+}
+
+func (db *DB) disk() string {
+	switch {
+	case db.guard.Err() != nil || db.state.Err() != nil:
+		return "failed"
+	case db.wlog.pending() > db.cfg.ElectionTimeout:
+		return "stalled"
+	}
+	return "ok"
 }
 
 func role(s raft.RaftState) string {
@@ -74,8 +126,17 @@ func (db *DB) insides() hook.Insides {
 			st := db.state.State()
 			return st.Index, st.Chain
 		},
-		Plant:     db.state.Plant,
-		Installed: func() int { return int(db.snaps.installed.Load()) },
+		Plant: db.state.Plant,
+		Knows: func(other any) bool {
+			o := other.(*DB)
+			m, _ := db.state.Member(o.cfg.ID)
+			return m.Start == o.present
+		},
+		Installed: func() int { return int(db.counts.snapshotsInstalled.Load()) },
+		FirstIndex: func() uint64 {
+			first, _ := db.guard.FirstIndex()
+			return first
+		},
 		Leaks: func() string {
 			db.mu.Lock()
 			defer db.mu.Unlock()

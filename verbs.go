@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/kv"
@@ -15,7 +16,13 @@ import (
 var _ KV = (*DB)(nil)
 
 // errTimeout is the cause of a ctx that ends by RequestTimeout.
-var errTimeout = errors.New("request timed out")
+var errTimeout error = timeoutError{}
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "request timed out" }
+
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // deadline gives a ctx without deadline that of RequestTimeout.
 func (db *DB) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -45,8 +52,11 @@ func (db *DB) callError(op string, outcome Outcome, err error) error {
 		if id, _, _ := db.leader(); id == "" {
 			err = fmt.Errorf("%w (%w)", db.noLeader(), err)
 		} else if errors.Is(err, errTimeout) {
-			err = fmt.Errorf("%w after %v: %w", errTimeout, db.cfg.RequestTimeout, context.DeadlineExceeded)
+			err = fmt.Errorf("%w after %v", errTimeout, db.cfg.RequestTimeout)
 		}
+	}
+	if err == ErrNoLeader && db.ctx.Err() == nil {
+		err = db.noLeader()
 	}
 	return db.wrap(op, outcome, err)
 }
@@ -85,25 +95,36 @@ func (db *DB) write(ctx context.Context, name string, op *command.Op) (command.O
 	if err := db.check(ctx); err != nil {
 		return command.OpResult{}, db.wrap(name, OutcomeNotDone, ctxError(ctx, err))
 	}
-	ctx, cancel := db.deadline(ctx)
-	defer cancel()
-	a := db.writes.do(ctx, op)
+	began := time.Now()
+	a := db.writes.do(ctx, db.limit(ctx), op)
+	if a.err == nil && a.res.Status == command.OK {
+		db.counts.writes.Add(1)
+		db.counts.writeLatency.since(began)
+	} else {
+		db.counts.writeErrors.Add(1)
+	}
 	if a.err != nil {
 		return command.OpResult{}, db.callError(name, a.outcome, ctxError(ctx, a.err))
 	}
-	switch a.res.Status {
+	return a.res, db.statusError(name, &a.res)
+}
+
+// statusError is the error that an operation was answered with; nil if it was
+// done.
+func (db *DB) statusError(name string, res *command.OpResult) error {
+	switch res.Status {
 	case command.OK:
-		return a.res, nil
+		return nil
 	case command.Conflict:
-		return a.res, db.wrap(name, OutcomeNotDone, ErrConflict)
+		return db.wrap(name, OutcomeNotDone, ErrConflict)
 	case command.TooLarge:
-		return a.res, db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the range holds more than one transaction may delete", ErrTooLarge))
+		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the range holds more than one transaction may delete", ErrTooLarge))
 	case command.Invalid:
-		return a.res, db.wrap(name, OutcomeNotDone, ErrInvalidArgument)
+		return db.wrap(name, OutcomeNotDone, ErrInvalidArgument)
 	case command.DroppedReply:
-		return a.res, db.wrap(name, OutcomeDone, fmt.Errorf("%w: done at revision %d", ErrResultDropped, a.res.Revision))
+		return db.wrap(name, OutcomeDone, fmt.Errorf("%w: done at revision %d", ErrResultDropped, res.Revision))
 	}
-	return a.res, db.wrap(name, OutcomeUnknown, fmt.Errorf("unexpected status %d", a.res.Status))
+	return db.wrap(name, OutcomeUnknown, fmt.Errorf("unexpected status %d", res.Status))
 }
 
 // Set stores value under key and returns the revision it was written at. It
@@ -113,6 +134,18 @@ func (db *DB) Set(ctx context.Context, key string, value []byte, opts ...SetOpti
 	for _, opt := range opts {
 		opt.ApplySet(&o)
 	}
+	op, err := db.setOp(key, value, &o)
+	if err != nil {
+		return 0, db.wrap("Set", OutcomeNotDone, err)
+	}
+	res, err := db.write(ctx, "Set", &op)
+	if err != nil {
+		return 0, err
+	}
+	return Revision(res.Revision), nil
+}
+
+func (db *DB) setOp(key string, value []byte, o *kv.SetOptions) (command.Op, error) {
 	err := db.checkKey(key)
 	if err == nil && len(value) > db.cfg.MaxValueBytes {
 		err = fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), db.cfg.MaxValueBytes)
@@ -120,15 +153,7 @@ func (db *DB) Set(ctx context.Context, key string, value []byte, opts ...SetOpti
 	if err == nil && o.IfRevision < 0 {
 		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
 	}
-	if err != nil {
-		return 0, db.wrap("Set", OutcomeNotDone, err)
-	}
-	res, err := db.write(ctx, "Set", &command.Op{Kind: command.Set, Key: []byte(key), Value: value,
-		Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)})
-	if err != nil {
-		return 0, err
-	}
-	return Revision(res.Revision), nil
+	return command.Op{Kind: command.Set, Key: []byte(key), Value: value, Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)}, err
 }
 
 // Delete removes key. See KV.
@@ -137,15 +162,19 @@ func (db *DB) Delete(ctx context.Context, key string, opts ...DeleteOption) (Del
 	for _, opt := range opts {
 		opt.ApplyDelete(&o)
 	}
+	op, err := db.deleteOp(key, &o)
+	if err != nil {
+		return DeleteResult{}, db.wrap("Delete", OutcomeNotDone, err)
+	}
+	return deleteResult(db.write(ctx, "Delete", &op))
+}
+
+func (db *DB) deleteOp(key string, o *kv.DeleteOptions) (command.Op, error) {
 	err := db.checkKey(key)
 	if err == nil && o.IfRevision < 0 {
 		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
 	}
-	if err != nil {
-		return DeleteResult{}, db.wrap("Delete", OutcomeNotDone, err)
-	}
-	return deleteResult(db.write(ctx, "Delete", &command.Op{Kind: command.Delete, Key: []byte(key), ReturnPrev: o.ReturnPrev,
-		Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)}))
+	return command.Op{Kind: command.Delete, Key: []byte(key), ReturnPrev: o.ReturnPrev, Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)}, err
 }
 
 // DeleteRange removes all keys of r at one revision; ErrTooLarge, and nothing
@@ -155,6 +184,14 @@ func (db *DB) DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (D
 	for _, opt := range opts {
 		opt.ApplyDelete(&o)
 	}
+	op, err := db.deleteRangeOp(r, &o)
+	if err != nil {
+		return DeleteResult{}, db.wrap("DeleteRange", OutcomeNotDone, err)
+	}
+	return deleteResult(db.write(ctx, "DeleteRange", &op))
+}
+
+func (db *DB) deleteRangeOp(r Range, o *kv.DeleteOptions) (command.Op, error) {
 	err := r.Validate()
 	from, to, open := r.Bounds()
 	switch {
@@ -164,11 +201,8 @@ func (db *DB) DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (D
 	case len(from) > db.cfg.MaxKeyBytes+1 || len(to) > db.cfg.MaxKeyBytes+1:
 		err = fmt.Errorf("%w: a bound of the range is longer than a key may be", ErrTooLarge)
 	}
-	if err != nil {
-		return DeleteResult{}, db.wrap("DeleteRange", OutcomeNotDone, err)
-	}
-	return deleteResult(db.write(ctx, "DeleteRange", &command.Op{Kind: command.DeleteRange, Key: []byte(from), To: []byte(to),
-		Open: open, ReturnPrev: o.ReturnPrev, MaxKeys: uint64(db.cfg.MaxTxnOps)}))
+	return command.Op{Kind: command.DeleteRange, Key: []byte(from), To: []byte(to), Open: open, ReturnPrev: o.ReturnPrev,
+		MaxKeys: uint64(db.cfg.MaxTxnOps)}, err
 }
 
 func deleteResult(res command.OpResult, err error) (DeleteResult, error) {
@@ -225,16 +259,20 @@ func (db *DB) ends(ctx context.Context, r Range, n int) (first, last string, err
 // barrier brings this member to the state that the options ask for.
 func (db *DB) barrier(ctx context.Context, o *kv.ReadOptions) error {
 	switch {
-	case o.Revision < 0 || o.AtLeast < 0:
-		return fmt.Errorf("%w: a negative revision", ErrInvalidArgument)
+	case o.Revision < 0 || o.AtLeast < 0 || o.MaxStaleness < 0:
+		return fmt.Errorf("%w: a negative revision or staleness", ErrInvalidArgument)
 	case o.Local && o.AtLeast > 0:
 		return fmt.Errorf("%w: both Local and AtLeast", ErrInvalidArgument)
+	case o.MaxStaleness > 0 && (o.Local || o.AtLeast > 0):
+		return fmt.Errorf("%w: MaxStaleness with Local or AtLeast", ErrInvalidArgument)
 	case o.Local:
 		return nil
 	case o.AtLeast > 0:
-		return db.revisions.wait(ctx, db.ctx, uint64(o.AtLeast))
+		return db.revisions.wait(ctx, db.limit(ctx), uint64(o.AtLeast))
+	case o.MaxStaleness > 0 && db.reads.fresh.within(o.MaxStaleness, db.state.State().Index):
+		return nil
 	}
-	return db.reads.barrier(ctx)
+	return db.reads.barrier(ctx, db.limit(ctx))
 }
 
 // Get returns the item of key, or ErrNotFound. It is linearizable on any
@@ -251,11 +289,10 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 	if err != nil {
 		return Item{}, db.wrap("Get", OutcomeNotDone, ctxError(ctx, err))
 	}
-	ctx, cancel := db.deadline(ctx)
-	defer cancel()
 	if err := db.barrier(ctx, &o); err != nil {
 		return Item{}, db.callError("Get", OutcomeNotDone, ctxError(ctx, err))
 	}
+	db.counts.reads.Add(1)
 	item, err := db.state.Get(key, o.Revision)
 	if err != nil {
 		return Item{}, db.readError("Get", err)
@@ -276,9 +313,7 @@ func (db *DB) Revision(ctx context.Context) (Revision, error) {
 	if err := db.check(ctx); err != nil {
 		return 0, db.wrap("Revision", OutcomeNotDone, ctxError(ctx, err))
 	}
-	ctx, cancel := db.deadline(ctx)
-	defer cancel()
-	if err := db.reads.barrier(ctx); err != nil {
+	if err := db.reads.barrier(ctx, db.limit(ctx)); err != nil {
 		return 0, db.callError("Revision", OutcomeNotDone, ctxError(ctx, err))
 	}
 	return db.state.State().Revision, nil
@@ -318,8 +353,6 @@ func (db *DB) beginScan(ctx context.Context, r Range, o *kv.ScanOptions) error {
 	if err != nil {
 		return db.wrap("Scan", OutcomeNotDone, ctxError(ctx, err))
 	}
-	ctx, cancel := db.deadline(ctx)
-	defer cancel()
 	if err := db.barrier(ctx, &o.ReadOptions); err != nil {
 		return db.callError("Scan", OutcomeNotDone, ctxError(ctx, err))
 	}
@@ -338,6 +371,7 @@ func (db *DB) scanPages(ctx context.Context, r Range, o kv.ScanOptions, yield fu
 		if o.Limit > 0 {
 			p.Limit = min(p.Limit, left)
 		}
+		db.counts.reads.Add(1)
 		items, rev, more, err := db.state.Scan(r, p)
 		if err != nil {
 			yield(Item{}, db.readError("Scan", err))

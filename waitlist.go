@@ -4,11 +4,14 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // waitList wakes those who wait for a number, such as the applied index, to
 // reach theirs.
 type waitList struct {
+	known atomic.Uint64 // at, for those who need not wait
+
 	mu      sync.Mutex // protects the fields below
 	at      uint64     // the newest number known
 	waiters []waiter
@@ -27,6 +30,7 @@ func (w *waitList) advance(n uint64) {
 		return
 	}
 	w.at = n
+	w.known.Store(n)
 	keep := w.waiters[:0]
 	for _, x := range w.waiters {
 		if x.want <= n {
@@ -40,8 +44,11 @@ func (w *waitList) advance(n uint64) {
 }
 
 // wait returns nil once the number is at or above want, or the cause of
-// whichever context ends first: the caller's or the store's.
-func (w *waitList) wait(ctx, store context.Context, want uint64) error {
+// whichever context ends first: the caller's or the call's limit.
+func (w *waitList) wait(ctx, limit context.Context, want uint64) error {
+	if w.known.Load() >= want {
+		return nil
+	}
 	w.mu.Lock()
 	if w.at >= want {
 		w.mu.Unlock()
@@ -56,9 +63,9 @@ func (w *waitList) wait(ctx, store context.Context, want uint64) error {
 	case <-ctx.Done():
 		w.leave(x)
 		return context.Cause(ctx)
-	case <-store.Done():
+	case <-limit.Done():
 		w.leave(x)
-		return context.Cause(store)
+		return context.Cause(limit)
 	}
 }
 

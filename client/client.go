@@ -18,9 +18,16 @@ type Client struct {
 
 	current atomic.Int64 // index of the endpoint that answered last
 	closed  atomic.Bool
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	writes  writer
+	reads   reader
 }
 
-var _ kv.KV = (*Client)(nil)
+var (
+	_ kv.KV      = (*Client)(nil)
+	_ kv.Cluster = (*Client)(nil)
+)
 
 // Dial returns a client. It checks cfg (kv.ErrInvalidConfig) and connects to
 // nobody yet: the first call does. Close the client after use.
@@ -30,6 +37,9 @@ func Dial(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{timeout: cfg.RequestTimeout}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.writes.init(c)
+	c.reads.c = c
 	opts := cfg.dialOptions()
 	for _, addr := range cfg.Endpoints {
 		e, err := newEndpoint(addr, opts)
@@ -42,15 +52,20 @@ func Dial(cfg Config) (*Client, error) {
 }
 
 // Close ends the connections. Calls under way fail with kv.ErrClosed; a write
-// among them has an unknown outcome. It may be called again.
+// among them that was sent has an unknown outcome. It may be called again.
 func (c *Client) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.writes.close()
+	c.reads.close()
+	c.cancel()
 	var errs []error
 	for _, e := range c.endpoints {
 		errs = append(errs, e.conn.Close())
 	}
+	c.writes.wg.Wait()
+	c.reads.wg.Wait()
 	return errors.Join(errs...)
 }
 

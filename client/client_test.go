@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/replkv/replkv/internal/service/kvtest"
 	"github.com/replkv/replkv/kv"
@@ -20,12 +22,22 @@ func TestClientIsAKV(t *testing.T) {
 
 var sentinels = []error{kv.ErrNotFound, kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrCompacted,
 	kv.ErrFutureRevision, kv.ErrTooLarge, kv.ErrInvalidArgument, kv.ErrInvalidConfig, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrQuota,
-	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped}
+	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped,
+	kv.ErrMemberNotFound, kv.ErrUnsafeChange, kv.ErrStaleIdentity}
+
+// resolving are those of a write in doubt that is sent again, so they arrive when
+// the call expires.
+var resolving = []error{kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrRemoved, kv.ErrStaleIdentity}
 
 func TestEverySentinelArrives(t *testing.T) {
 	c, f := one(t, Config{})
 	var sent *kv.Error
-	f.Before = func(context.Context, string) error { return sent }
+	f.Before = func(_ context.Context, op string) error {
+		if op == "OpenSession" {
+			return nil
+		}
+		return sent
+	}
 	check := func(op string, err error, outcome kv.Outcome) {
 		t.Helper()
 		e, ok := errors.AsType[*kv.Error](err)
@@ -40,12 +52,27 @@ func TestEverySentinelArrives(t *testing.T) {
 		for _, outcome := range []kv.Outcome{kv.OutcomeUnknown, kv.OutcomeNotDone, kv.OutcomeDone} {
 			sent = &kv.Error{Outcome: outcome, LeaderID: "n2", LeaderAddr: "h:2", Err: sentinel}
 			ctx := t.Context()
-			_, err := c.Set(ctx, "k", nil)
-			check("Set", err, outcome)
-			_, err = c.Delete(ctx, "k")
-			check("Delete", err, outcome)
-			_, err = c.DeleteRange(ctx, kv.All())
-			check("DeleteRange", err, outcome)
+			write := func(op string, fn func(context.Context) error) {
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
+				expires := outcome == kv.OutcomeUnknown && slices.Contains(resolving, sentinel)
+				if expires {
+					ctx, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
+					defer cancel()
+				}
+				err := fn(ctx)
+				check(op, err, outcome)
+				if errors.Is(err, context.DeadlineExceeded) != expires {
+					t.Errorf("%s: sent %v, got %v", op, sent, err)
+				}
+			}
+			write("Set", func(ctx context.Context) error { _, err := c.Set(ctx, "k", nil); return err })
+			write("Delete", func(ctx context.Context) error { _, err := c.Delete(ctx, "k"); return err })
+			write("DeleteRange", func(ctx context.Context) error { _, err := c.DeleteRange(ctx, kv.All()); return err })
+			_, err := c.Promote(ctx, "m")
+			check("Promote", err, outcome)
+			_, err = c.Members(ctx)
+			check("Members", err, kv.OutcomeNotDone)
 			_, err = c.Get(ctx, "k") // a read has no outcome to doubt
 			check("Get", err, kv.OutcomeNotDone)
 			_, err = c.Revision(ctx)
@@ -89,7 +116,7 @@ func TestClose(t *testing.T) {
 	began, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
 	f.Before = func(_ context.Context, op string) error {
-		if op == "Set" {
+		if op == "Write" {
 			close(began)
 			<-release
 		}

@@ -30,8 +30,8 @@ type Config struct {
 	// wait of a Scan for items. The default is 10 s: an election takes a few.
 	RequestTimeout time.Duration
 	// DialOptions are added to the client's own, for credentials per call,
-	// interceptors, or a dialer. Retries by gRPC are off whatever they say: it
-	// would repeat writes.
+	// interceptors, or a dialer. Retries by gRPC are off whatever they say: the
+	// client makes them, where they are safe.
 	DialOptions []grpc.DialOption
 }
 

@@ -12,7 +12,8 @@ func readToProto(o *kv.ReadOptions) *replkvv1.ReadOptions {
 	if *o == (kv.ReadOptions{}) {
 		return nil
 	}
-	return &replkvv1.ReadOptions{Local: o.Local, AtLeast: int64(o.AtLeast), Revision: int64(o.Revision)}
+	return &replkvv1.ReadOptions{Local: o.Local, AtLeast: int64(o.AtLeast), Revision: int64(o.Revision),
+		MaxStalenessMs: o.MaxStaleness.Milliseconds()} // rounded towards the stricter; below 1 ms: linearizable
 }
 
 // rangeToProto validates r: the protocol has no zero Range.
@@ -51,7 +52,7 @@ func itemFromProto(it *replkvv1.Item, keysOnly bool) kv.Item {
 	}
 }
 
-func deleteResult(res *replkvv1.DeleteResponse) kv.DeleteResult {
+func deleteResult(res *replkvv1.WriteResult) kv.DeleteResult {
 	out := kv.DeleteResult{Deleted: res.GetDeleted(), Revision: kv.Revision(res.GetRevision())}
 	for _, it := range res.GetPrev() {
 		out.Prev = append(out.Prev, itemFromProto(it, false))

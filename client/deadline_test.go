@@ -9,7 +9,10 @@ import (
 	"github.com/replkv/replkv/kv"
 )
 
-func hang(ctx context.Context, _ string) error {
+func hang(ctx context.Context, op string) error {
+	if op == "OpenSession" {
+		return nil
+	}
 	<-ctx.Done()
 	return &kv.Error{Err: ctx.Err()}
 }
@@ -69,6 +72,18 @@ func TestDeadlineBeforeAConnection(t *testing.T) {
 	c := newWorld().client(t, Config{RequestTimeout: 50 * time.Millisecond}, "hole", "hole")
 	_, err := c.Set(t.Context(), "k", nil)
 	if !errors.Is(err, kv.ErrNoLeader) || !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.OutcomeNotDone {
+		t.Errorf("got %v (%v)", err, kv.OutcomeOf(err))
+	}
+}
+
+// A write that expires while its session is opened was not sent.
+func TestDeadlineBeforeASession(t *testing.T) {
+	c, f := one(t, Config{})
+	f.Before = func(ctx context.Context, _ string) error { <-ctx.Done(); return &kv.Error{Err: ctx.Err()} }
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := c.Set(ctx, "k", nil)
+	if !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.OutcomeNotDone || f.Calls("Write") != 0 {
 		t.Errorf("got %v (%v)", err, kv.OutcomeOf(err))
 	}
 }

@@ -22,7 +22,13 @@ const connectPatience = 2 * time.Second
 type endpoint struct {
 	addr string
 	conn *grpc.ClientConn
-	kv   replkvv1.KVClient
+	rpc  services
+}
+
+// services are the clients of what an endpoint serves.
+type services struct {
+	replkvv1.KVClient
+	replkvv1.ClusterClient
 }
 
 func newEndpoint(addr string, opts []grpc.DialOption) (*endpoint, error) {
@@ -30,7 +36,7 @@ func newEndpoint(addr string, opts []grpc.DialOption) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &endpoint{addr: addr, conn: conn, kv: replkvv1.NewKVClient(conn)}, nil
+	return &endpoint{addr: addr, conn: conn, rpc: services{replkvv1.NewKVClient(conn), replkvv1.NewClusterClient(conn)}}, nil
 }
 
 // errUnreachable says that no connection came about; nothing was sent.
@@ -66,14 +72,14 @@ func (e *endpoint) connect(ctx context.Context, patience time.Duration) error {
 }
 
 // call is one RPC. It passes opts on to the generated client.
-type call func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) error
+type call func(ctx context.Context, s services, opts ...grpc.CallOption) error
 
 // try makes the RPC and restores its error. What never got a stream was not
 // sent, and so not done; gRPC itself sends again what the server says it never
 // looked at.
 func (e *endpoint) try(ctx context.Context, fn call) *kv.Error {
 	var sentTo peer.Peer
-	err := fn(ctx, e.kv, grpc.Peer(&sentTo))
+	err := fn(ctx, e.rpc, grpc.Peer(&sentTo))
 	if err == nil {
 		return nil
 	}

@@ -40,9 +40,9 @@ func (w *world) dial(ctx context.Context, name string) (net.Conn, error) {
 }
 
 // serve starts a server of that name and returns what stops it at once.
-func (w *world) serve(t *testing.T, name string, b service.Backend) (stop func()) {
+func (w *world) serve(t *testing.T, name string, b service.Backend, opts ...grpc.ServerOption) (stop func()) {
 	t.Helper()
-	srv := grpc.NewServer()
+	srv := grpc.NewServer(opts...)
 	if b != nil {
 		if err := service.Register(srv, b); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/replkv/replkv/kv"
@@ -18,8 +19,10 @@ import (
 type effect int
 
 const (
-	reads  effect = iota // always
-	writes               // only while it is certain that it was not done
+	reads    effect = iota // always
+	writes                 // only while it is certain that it was not done
+	settles                // always: what is so already is no error
+	numbered               // always: the session has it done once
 )
 
 // do makes a call with a deadline.
@@ -31,11 +34,19 @@ func (c *Client) do(ctx context.Context, op string, eff effect, fn call) error {
 
 // round gives each endpoint one turn, until one answers.
 //
-// Invariant: a write goes on to the next endpoint only while all turns so far
-// are known not to have done it. So the outcome of the last one is that of the
-// call.
+// Invariant: what is not numbered and does not settle goes on to the next
+// endpoint only while all turns so far are known not to have done it. So the
+// outcome of the last one is that of the call. The others go on also in doubt,
+// and then stay in doubt unless a later turn did it.
 func (c *Client) round(ctx context.Context, op string, eff effect, fn call) error {
+	until, _ := ctx.Deadline()
+	return c.turns(ctx, until, op, eff, fn)
+}
+
+// turns is round for callers who wait until a deadline that is not that of ctx.
+func (c *Client) turns(ctx context.Context, until time.Time, op string, eff effect, fn call) error {
 	var last *kv.Error       // what a server said
+	doubt := false           // a turn may have done it
 	var unreachable []string // who was not reached
 	order := c.order()
 	for i, n := range order {
@@ -43,7 +54,7 @@ func (c *Client) round(ctx context.Context, op string, eff effect, fn call) erro
 		if c.closed.Load() || ctx.Err() != nil {
 			break
 		}
-		if err := e.connect(ctx, patience(ctx, len(order)-i)); err != nil {
+		if err := e.connect(ctx, patience(until, len(order)-i)); err != nil {
 			unreachable = append(unreachable, e.addr)
 			continue
 		}
@@ -53,14 +64,29 @@ func (c *Client) round(ctx context.Context, op string, eff effect, fn call) erro
 			return nil
 		}
 		last = err
-		if !unavailable(err) || eff == writes && err.Outcome != kv.OutcomeNotDone {
+		doubt = doubt || err.Outcome != kv.OutcomeNotDone
+		if !goesOn(eff, err, doubt) {
 			break
 		}
+	}
+	if doubt && last.Outcome == kv.OutcomeNotDone {
+		last.Outcome = kv.OutcomeUnknown
 	}
 	if last == nil {
 		last = &kv.Error{Outcome: kv.OutcomeNotDone, Err: c.notReached(ctx, unreachable)}
 	}
 	return c.callError(ctx, op, eff, last)
+}
+
+// goesOn says whether the next endpoint has its turn after an error.
+func goesOn(eff effect, err *kv.Error, doubt bool) bool {
+	switch {
+	case eff == numbered && err.Outcome == kv.OutcomeDone:
+		return false
+	case unavailable(err):
+		return eff != writes || err.Outcome == kv.OutcomeNotDone
+	}
+	return eff == numbered && doubt && resolvable(err)
 }
 
 // order returns the indices of the endpoints: the one that answered last and
@@ -81,11 +107,26 @@ func (c *Client) order() []int {
 
 // patience is how long an endpoint may take to connect when n, itself
 // included, share the time that is left.
-func patience(ctx context.Context, n int) time.Duration {
-	if until, ok := ctx.Deadline(); ok {
-		return min(connectPatience, time.Until(until)/time.Duration(n))
+func patience(until time.Time, n int) time.Duration {
+	if until.IsZero() {
+		return connectPatience
 	}
-	return connectPatience
+	return min(connectPatience, time.Until(until)/time.Duration(n))
+}
+
+// unreachable names the endpoints that are being connected to in vain; nil if
+// there is a connection.
+func (c *Client) unreachable() []string {
+	var out []string
+	for _, e := range c.endpoints {
+		switch e.conn.GetState() {
+		case connectivity.Ready:
+			return nil
+		case connectivity.Connecting, connectivity.TransientFailure:
+			out = append(out, e.addr)
+		}
+	}
+	return out
 }
 
 // notReached is the cause of a call that no server saw.
@@ -99,9 +140,11 @@ func (c *Client) notReached(ctx context.Context, unreachable []string) error {
 	return fmt.Errorf("%w: %s: %w", kv.ErrNoLeader, strings.Join(unreachable, ", "), errUnreachable)
 }
 
-// unavailable says whether another endpoint may do better.
+// unavailable says whether another endpoint may do better. It may if this
+// member can serve nobody any more.
 func unavailable(err *kv.Error) bool {
-	return errors.Is(err, kv.ErrNoLeader) || errors.Is(err, kv.ErrClosed) || status.Code(err.Err) == codes.Unavailable
+	return errors.Is(err, kv.ErrNoLeader) || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrRemoved) ||
+		errors.Is(err, kv.ErrStaleIdentity) || status.Code(err.Err) == codes.Unavailable
 }
 
 // ended returns why ctx ended, nil while it has not: what the caller's ctx says

@@ -78,8 +78,8 @@ func (s *scan) wait(fn func() error) error {
 
 // open finds an endpoint and gets the first page.
 func (s *scan) open() error {
-	return s.c.round(s.ctx, "Scan", reads, func(ctx context.Context, k replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
-		if s.stream, err = k.Scan(ctx, s.req, opts...); err != nil {
+	return s.c.round(s.ctx, "Scan", reads, func(ctx context.Context, rpc services, opts ...grpc.CallOption) (err error) {
+		if s.stream, err = rpc.Scan(ctx, s.req, opts...); err != nil {
 			return err
 		}
 		return s.recv()

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -36,9 +37,12 @@ func (c *Client) Get(ctx context.Context, key string, opts ...kv.GetOption) (kv.
 	if err := checkSize(len(key)); err != nil {
 		return kv.Item{}, refused("Get", err)
 	}
+	if sharable(ctx, &o) {
+		return c.reads.get(ctx, key)
+	}
 	req := &replkvv1.GetRequest{Key: []byte(key), Read: readToProto(&o)}
 	var res *replkvv1.GetResponse
-	err := c.do(ctx, "Get", reads, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+	err := c.do(ctx, "Get", reads, func(ctx context.Context, s services, opts ...grpc.CallOption) (err error) {
 		res, err = s.Get(ctx, req, opts...)
 		return err
 	})
@@ -49,8 +53,7 @@ func (c *Client) Get(ctx context.Context, key string, opts ...kv.GetOption) (kv.
 }
 
 // Set stores value under key and returns the revision it was written at. It is
-// never sent twice, unless the first time is known to have done nothing. See
-// kv.KV.
+// done once, however often it had to be sent. See kv.KV.
 func (c *Client) Set(ctx context.Context, key string, value []byte, opts ...kv.SetOption) (kv.Revision, error) {
 	var o kv.SetOptions
 	for _, opt := range opts {
@@ -59,16 +62,12 @@ func (c *Client) Set(ctx context.Context, key string, value []byte, opts ...kv.S
 	if err := checkSize(len(key) + len(value)); err != nil {
 		return 0, refused("Set", err)
 	}
-	req := &replkvv1.SetRequest{Key: []byte(key), Value: value, Condition: conditionToProto(o.Conditional, o.IfRevision)}
-	var res *replkvv1.SetResponse
-	err := c.do(ctx, "Set", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
-		res, err = s.Set(ctx, req, opts...)
-		return err
-	})
+	res, err := c.write(ctx, "Set", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Set{Set: &replkvv1.SetRequest{
+		Key: []byte(key), Value: slices.Clone(value), Condition: conditionToProto(o.Conditional, o.IfRevision)}}})
 	return kv.Revision(res.GetRevision()), err
 }
 
-// Delete removes key. See kv.KV, and Set on sending it twice.
+// Delete removes key. See kv.KV.
 func (c *Client) Delete(ctx context.Context, key string, opts ...kv.DeleteOption) (kv.DeleteResult, error) {
 	var o kv.DeleteOptions
 	for _, opt := range opts {
@@ -77,18 +76,14 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...kv.DeleteOption
 	if err := checkSize(len(key)); err != nil {
 		return kv.DeleteResult{}, refused("Delete", err)
 	}
-	req := &replkvv1.DeleteRequest{Key: []byte(key), ReturnPrev: o.ReturnPrev, Condition: conditionToProto(o.Conditional, o.IfRevision)}
-	var res *replkvv1.DeleteResponse
-	err := c.do(ctx, "Delete", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
-		res, err = s.Delete(ctx, req, opts...)
-		return err
-	})
+	res, err := c.write(ctx, "Delete", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Delete{Delete: &replkvv1.DeleteRequest{
+		Key: []byte(key), ReturnPrev: o.ReturnPrev, Condition: conditionToProto(o.Conditional, o.IfRevision)}}})
 	return deleteResult(res), err
 }
 
 // DeleteRange removes all keys of r at one revision. With ReturnPrev, items of
 // more than 4 MiB together are deleted but not returned: kv.ErrResultDropped,
-// with outcome done. See kv.KV, and Set on sending it twice.
+// with outcome done. See kv.KV.
 func (c *Client) DeleteRange(ctx context.Context, r kv.Range, opts ...kv.DeleteOption) (kv.DeleteResult, error) {
 	var o kv.DeleteOptions
 	for _, opt := range opts {
@@ -101,19 +96,15 @@ func (c *Client) DeleteRange(ctx context.Context, r kv.Range, opts ...kv.DeleteO
 	if err != nil {
 		return kv.DeleteResult{}, refused("DeleteRange", err)
 	}
-	req := &replkvv1.DeleteRangeRequest{Range: rng, ReturnPrev: o.ReturnPrev}
-	var res *replkvv1.DeleteResponse
-	err = c.do(ctx, "DeleteRange", writes, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
-		res, err = s.DeleteRange(ctx, req, opts...)
-		return err
-	})
+	res, err := c.write(ctx, "DeleteRange", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_DeleteRange{
+		DeleteRange: &replkvv1.DeleteRangeRequest{Range: rng, ReturnPrev: o.ReturnPrev}}})
 	return deleteResult(res), err
 }
 
 // Revision returns the store's current revision, linearizably.
 func (c *Client) Revision(ctx context.Context) (kv.Revision, error) {
 	var res *replkvv1.RevisionResponse
-	err := c.do(ctx, "Revision", reads, func(ctx context.Context, s replkvv1.KVClient, opts ...grpc.CallOption) (err error) {
+	err := c.do(ctx, "Revision", reads, func(ctx context.Context, s services, opts ...grpc.CallOption) (err error) {
 		res, err = s.Revision(ctx, &replkvv1.RevisionRequest{}, opts...)
 		return err
 	})

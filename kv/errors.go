@@ -8,26 +8,34 @@ import (
 
 // Sentinel errors; test with errors.Is. Calls return them wrapped in *Error.
 var (
-	ErrNotFound          = errors.New("key not found")
-	ErrClosed            = errors.New("store is closed")
-	ErrNoLeader          = errors.New("no leader")
-	ErrOverloaded        = errors.New("overloaded")
-	ErrOutcomeUnknown    = errors.New("outcome unknown")
-	ErrCompacted         = errors.New("revision has been compacted")
-	ErrFutureRevision    = errors.New("revision lies in the future")
-	ErrTooLarge          = errors.New("too large")
-	ErrInvalidArgument   = errors.New("invalid argument")
-	ErrInvalidConfig     = errors.New("invalid configuration")
-	ErrConflict          = errors.New("condition does not hold")
-	ErrLeaseNotFound     = errors.New("lease not found")
-	ErrQuota             = errors.New("storage quota exceeded")
-	ErrRemoved           = errors.New("member was removed from the cluster")
-	ErrWrongCluster      = errors.New("belongs to another cluster")
+	ErrNotFound        = errors.New("key not found")
+	ErrClosed          = errors.New("store is closed")
+	ErrNoLeader        = errors.New("no leader")
+	ErrOverloaded      = errors.New("overloaded")
+	ErrOutcomeUnknown  = errors.New("outcome unknown")
+	ErrCompacted       = errors.New("revision has been compacted")
+	ErrFutureRevision  = errors.New("revision lies in the future")
+	ErrTooLarge        = errors.New("too large")
+	ErrInvalidArgument = errors.New("invalid argument")
+	ErrInvalidConfig   = errors.New("invalid configuration")
+	ErrConflict        = errors.New("condition does not hold")
+	ErrLeaseNotFound   = errors.New("lease not found")
+	ErrQuota           = errors.New("storage quota exceeded")
+	ErrRemoved         = errors.New("member was removed from the cluster")
+	ErrWrongCluster    = errors.New("belongs to another cluster")
+	ErrMemberNotFound  = errors.New("member not found")
+	ErrUnsafeChange    = errors.New("membership change is not safe now")
+	// ErrStaleIdentity: the directory is a copy, was rolled back, or stands in
+	// for one that is known under the same id.
+	ErrStaleIdentity     = errors.New("directory is not the one that the cluster knows")
 	ErrFormatTooNew      = errors.New("format is newer than this version can read")
 	ErrDirLocked         = errors.New("directory is in use by another process")
 	ErrCorrupt           = errors.New("data is corrupt")
 	ErrAlreadyRegistered = errors.New("already registered")
-	ErrResultDropped     = errors.New("done, but its result was too large to keep for a retry")
+	// ErrSessionNotFound: a client's session was evicted, for it was not used for
+	// long while many others were. Package client opens another by itself.
+	ErrSessionNotFound = errors.New("session not found")
+	ErrResultDropped   = errors.New("done, but its result was too large to keep for a retry")
 )
 
 // Outcome says what is known of a write that returned an error.

@@ -1,5 +1,7 @@
 package kv
 
+import "time"
+
 // Each verb has an option type of its own, so that an option that means
 // nothing to a verb does not compile. Options that several verbs share
 // implement several of the interfaces.
@@ -34,6 +36,8 @@ type ReadOptions struct {
 	Local    bool     // read this member's state as it is
 	AtLeast  Revision // > 0: wait until this member has applied it, then read locally
 	Revision Revision // > 0: read as of this revision
+	// > 0: the member's own state will do if it is at most so old.
+	MaxStaleness time.Duration
 }
 
 // ScanOptions is what the options of a Scan come to.
@@ -84,6 +88,14 @@ func Local() ReadOption { return readOption(func(o *ReadOptions) { o.Local = tru
 // AtLeast waits until this member has applied revision r, then reads locally:
 // with the revision of an earlier write, reads your own writes on any member.
 func AtLeast(r Revision) ReadOption { return readOption(func(o *ReadOptions) { o.AtLeast = r }) }
+
+// MaxStaleness reads this member's own state if it holds all that was
+// acknowledged until d ago, as far as it can tell, and is a linearizable read
+// otherwise. The member's own clock measures d, from when it last asked for a
+// read index: without such reads it asks once in d.
+func MaxStaleness(d time.Duration) ReadOption {
+	return readOption(func(o *ReadOptions) { o.MaxStaleness = d })
+}
 
 // AtRevision reads as of revision r: ErrCompacted if that history is gone,
 // ErrFutureRevision if it has not come yet.

@@ -36,6 +36,7 @@ type history struct {
 //     most once, one that was "not done" never: Version counts them;
 //   - the replicas end equal.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	seeds, length := 6, 20*time.Second
 	if testing.Short() {
 		seeds, length = 2, 8*time.Second

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/internal/hook"
 )
 
 // smallLogs makes snapshots and truncations frequent.
@@ -24,6 +25,7 @@ func TestCatchUpBySnapshot(t *testing.T) {
 			c := NewCluster(t, 3, WithConfig(smallLogs))
 			lead := c.Leader()
 			away := (lead + 1) % 3
+			missed := c.DB(lead).Status().LastLogIndex + 1
 			if crash {
 				c.Crash(away)
 			} else {
@@ -42,6 +44,12 @@ func TestCatchUpBySnapshot(t *testing.T) {
 				})
 			}
 			wg.Wait()
+			// A log is cut when a snapshot ends, which the writes did not wait for; and
+			// on a slow machine the other one may lead by now.
+			c.wait("the logs to be cut", func() bool {
+				first := func(i int) uint64 { return hook.Inspect(c.members[i].db).FirstIndex() }
+				return min(first(lead), first((lead+2)%3)) > missed
+			})
 			if crash {
 				c.Restart(away)
 			} else {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -26,6 +27,7 @@ type Entry struct {
 	Index, Term uint64
 	Kind        EntryKind
 	Data        []byte
+	Refs        []Ref // of a Configuration: what Data says
 }
 
 // Result is the answer to one entry.
@@ -119,7 +121,9 @@ type applier struct {
 	st       State // including the open batch
 	settings settings
 	sessions sessions
-	ordinals ordinals
+	members  members
+	// membersChanged in the open batch: they are to be published.
+	membersChanged bool
 
 	db     *pebble.DB
 	batch  *pebble.Batch
@@ -135,8 +139,8 @@ type applier struct {
 }
 
 // adopt starts from a state that was just loaded.
-func (a *applier) adopt(s *Store, st State, set settings, sess sessions, ord ordinals) {
-	a.s, a.st, a.settings, a.sessions, a.ordinals = s, st, set, sess, ord
+func (a *applier) adopt(s *Store, st State, set settings, sess sessions, m members) {
+	a.s, a.st, a.settings, a.sessions, a.members = s, st, set, sess, m
 	a.chain = sha256.New()
 }
 
@@ -193,8 +197,17 @@ func (a *applier) commit() error {
 		a.s.mu.config, a.s.mu.configIndex = a.config, a.st.ConfigIndex
 		a.s.mu.Unlock()
 	}
+	changed := a.membersChanged
+	if changed { // before the state: who sees the index sees them
+		published := maps.Clone(a.members)
+		a.s.members.Store(&published)
+		a.membersChanged = false
+	}
 	st := a.st
 	a.s.state.Store(&st)
+	if changed {
+		a.s.opts.OnMembers()
+	}
 	return nil
 }
 
@@ -214,6 +227,7 @@ func (a *applier) entry(e *Entry) (Result, error) {
 		a.config = append([]byte{}, e.Data...)
 		a.st.ConfigIndex = e.Index
 		a.scratch = append(a.scratch, e.Data...)
+		err = a.configure(e.Index, e.Refs)
 	case Command:
 		res.Batches, err = a.command(e)
 	default:
@@ -277,7 +291,7 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 		if !inSession {
 			return res, fmt.Errorf("%w: %w: %v", kv.ErrCorrupt, errNeedsSession, op.Kind)
 		}
-	case command.OpenSession:
+	case command.OpenSession, command.Admit:
 		if inSession { // it could end the very session whose batch this is
 			res.Status = command.Invalid
 			return res, nil
@@ -294,6 +308,8 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 		res.Status = command.OK // CommandTerm is its effect
 	case command.OpenSession:
 		res.Status, err = a.openSession(op)
+	case command.Admit:
+		res.Status, err = a.admit(op)
 	case command.Compact:
 		res.Status, err = a.compact(op)
 	case command.Setting:

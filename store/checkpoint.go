@@ -95,14 +95,14 @@ func (s *Store) makeCheckpoint(e *engine, dir string) (*Checkpoint, error) {
 	c := &Checkpoint{s: s, dir: dir, refs: 1}
 	// The files hold what was flushed, and another flush may land between ours
 	// and the links: what counts is what the files say.
-	if err := e.db.Flush(); err != nil {
-		return nil, fmt.Errorf("state: checkpoint: %w", err)
+	if err := e.flush(); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	before, config, err := durableState(e.db)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.db.Checkpoint(dir); err != nil {
+	if err := e.checkpoint(dir); err != nil {
 		return nil, fmt.Errorf("state: checkpoint: %w", err)
 	}
 	after, _, err := durableState(e.db)
@@ -123,7 +123,7 @@ func (s *Store) makeCheckpoint(e *engine, dir string) (*Checkpoint, error) {
 
 // readCheckpoint reads the state from the files of a checkpoint.
 func (s *Store) readCheckpoint(dir string) (State, []byte, error) {
-	e, err := openEngine(dir, s.opts, true, s.engineFailed)
+	e, err := openEngine(dir, s.opts, true, s.engineFailed, s.fail)
 	if err != nil {
 		return State{}, nil, err
 	}

@@ -176,10 +176,10 @@ func TestGoldenStreamHeader(t *testing.T) {
 func TestGoldenStore(t *testing.T) {
 	s := openMem(t, vfs.NewMem())
 	k, l := []byte("k"), []byte("l\x00")
-	session := encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 1},
+	session := encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 1, Since: 1, Starts: testStarts},
 		&command.Op{Kind: command.Epoch, Member: []byte("n1")}, &command.Op{Kind: command.Setting, ID: SettingRangeKeys, Number: 50})
 	entries := []Entry{
-		{Index: 1, Term: 1, Kind: Configuration, Data: []byte("configuration")},
+		{Index: 1, Term: 1, Kind: Configuration, Data: []byte("configuration"), Refs: []Ref{{ID: "n1", Voter: true}}},
 		encodeEntry(2, session),
 		encodeEntry(3, encodeBatch(goldenSession, 1, 0, &command.Op{Kind: command.Set, Key: k, Value: []byte("1")},
 			&command.Op{Kind: command.Set, Key: k, Value: []byte("2"), Conditional: true, IfRevision: 2})),

@@ -125,17 +125,11 @@ func headAt(it *pebble.Iterator) (h head, key []byte, err error) {
 func (a *applier) resolveNew(key []byte, r *row) error {
 	cache := a.s.recent.Load()
 	rev := uint64(a.st.Revision)
-	c, ok := cache.get(key)
-	switch {
-	case !ok:
-		// An unknown past: this row may be the first or the millionth.
-		cache.put(key, recentSlot{mod: rev, base: rev})
+	if !cache.next(key, rev, r) {
 		return nil
-	case c.tomb:
-		r.resolved, r.create, r.version = true, rev, 1
-	case c.resolved:
-		r.resolved, r.create, r.version = true, c.create, c.version+1
-	case c.since >= resolveWalk && c.base <= uint64(a.s.state.Load().Revision):
+	}
+	c, _ := cache.get(key)
+	if c.base <= uint64(a.s.state.Load().Revision) {
 		// Bound the walk of readers to a hot key: resolve its base, which is
 		// committed, once in so many writes.
 		create, version, found, err := a.resolveCommitted(key, c.base)
@@ -144,16 +138,13 @@ func (a *applier) resolveNew(key []byte, r *row) error {
 		}
 		if found {
 			r.resolved, r.create, r.version = true, create, version+c.since+1
-		} else {
-			// Compaction removed the base and settled a younger row.
-			c.base, c.since = rev, ^uint64(0)
+			cache.put(key, recentSlot{mod: rev, resolved: true, create: r.create, version: r.version, lease: r.lease}, r.value)
+			return nil
 		}
+		// Compaction removed the base and settled a younger row.
+		c.base, c.since = rev, ^uint64(0)
 	}
-	if r.resolved {
-		cache.put(key, recentSlot{mod: rev, resolved: true, create: r.create, version: r.version})
-	} else {
-		cache.put(key, recentSlot{mod: rev, base: c.base, since: c.since + 1})
-	}
+	cache.put(key, recentSlot{mod: rev, base: c.base, since: c.since + 1, lease: r.lease}, r.value)
 	return nil
 }
 
@@ -162,9 +153,9 @@ func (a *applier) resolveNew(key []byte, r *row) error {
 func (a *applier) learn(key []byte, h *head) {
 	switch {
 	case !h.live():
-		a.s.recent.Load().put(key, recentSlot{mod: max(h.mod, 1), tomb: true})
+		a.s.recent.Load().put(key, recentSlot{mod: max(h.mod, 1), tomb: true}, nil)
 	case h.known && h.row.resolved:
-		a.s.recent.Load().put(key, recentSlot{mod: h.mod, resolved: true, create: h.row.create, version: h.row.version})
+		a.s.recent.Load().put(key, recentSlot{mod: h.mod, resolved: true, create: h.row.create, version: h.row.version, lease: h.row.lease}, h.row.value)
 	}
 }
 

@@ -82,6 +82,9 @@ func receiveFile(fs vfs.FS, path string, r io.Reader, f fileInfo, buf []byte) er
 	if err != nil {
 		return err
 	}
+	// The kernel begins to write at once: else the sync at the end is long, and
+	// the syncs of the raft log on the same disk wait for it.
+	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20, NoSyncOnClose: true})
 	var sum sum32
 	for left := f.size; left > 0 && err == nil; {
 		n, rerr := io.ReadFull(r, buf[:min(left, int64(len(buf)))])
@@ -129,7 +132,7 @@ func (s *Store) Install(in *Incoming) error {
 	if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), disk.SyncDir(fs, s.dir)); err != nil {
 		return errors.Join(fmt.Errorf("install snapshot: %w", err), in.Discard(), fs.RemoveAll(dir))
 	}
-	eng, err := openEngine(dir, s.opts, false, s.engineFailed)
+	eng, err := openEngine(dir, s.opts, false, s.engineFailed, s.fail)
 	if err == nil {
 		err = s.checkInstalled(eng, in)
 		if err != nil {

@@ -16,7 +16,7 @@ const (
 	spaceIndex   = 0x04 // last revision of an entry (8) + chunk (4) -> what changed
 	spaceLease   = 0x05 // kept for leases
 	spaceHint    = 0x06 // kept for lease -> key hints
-	spaceOrdinal = 0x07 // member id -> highest ordinal of its sessions
+	spaceMember  = 0x07 // member id -> who speaks for it
 	spaceData    = 0x10 // user key + inverted revision -> row
 )
 
@@ -82,8 +82,8 @@ func sessionResultKey(id command.SessionID, seq uint64) []byte {
 	return append(binary.BigEndian.AppendUint64(k, seq), bareEnd)
 }
 
-func ordinalKey(member []byte) []byte {
-	return append(append([]byte{spaceOrdinal}, member...), bareEnd)
+func memberKey(id string) []byte {
+	return append(append([]byte{spaceMember}, id...), bareEnd)
 }
 
 func indexKey(lastRevision uint64, chunk uint32) []byte {

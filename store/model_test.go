@@ -185,7 +185,7 @@ func encodeEntry(index uint64, batches ...[]byte) Entry {
 
 func openSessionEntry(index uint64) Entry {
 	return encodeEntry(index, encodeBatch(command.NoSession, 0, 0,
-		&command.Op{Kind: command.OpenSession, Session: testSession, Member: []byte("m"), Ordinal: 1}))
+		&command.Op{Kind: command.OpenSession, Session: testSession, Member: []byte("m"), Ordinal: 1, Starts: testStarts}))
 }
 
 func equalResult(got, want *command.BatchResult) bool {

@@ -19,7 +19,20 @@ func (s *Store) Get(key string, rev kv.Revision) (kv.Item, error) {
 	}
 	defer e.release()
 	if rev == 0 {
-		return s.getNewest(e, key)
+		cache := e.recent
+		committed := func() uint64 { return uint64(s.state.Load().Revision) }
+		item, found, known, t := cache.item(key, committed)
+		switch {
+		case found:
+			return item, nil
+		case known:
+			return item, kv.ErrNotFound
+		}
+		before := committed()
+		if item, err = s.getNewest(e, key); err == nil {
+			cache.add(&item, t, before)
+		}
+		return item, err
 	}
 	// The snapshot first, then the compacted revision *from it*: a removal
 	// in between would leave holes.

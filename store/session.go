@@ -60,26 +60,6 @@ func decodeSession(b []byte) (*session, error) {
 		results: make(map[uint64][]byte)}, nil
 }
 
-// ordinals has the highest ordinal of a session opened by each member.
-type ordinals map[string]uint64
-
-func loadOrdinals(db *pebble.DB) (ordinals, error) {
-	out := make(ordinals)
-	lower, upper := spaceBounds(spaceOrdinal)
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return nil, asCorrupt(err)
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		k, v := it.Key(), it.Value()
-		if len(k) < 3 || len(v) != 8 {
-			return nil, errors.Join(fmt.Errorf("%w: session ordinal row %x", kv.ErrCorrupt, k), it.Close())
-		}
-		out[string(k[1:len(k)-1])] = binary.BigEndian.Uint64(v)
-	}
-	return out, errors.Join(asCorrupt(it.Error()), it.Close())
-}
-
 func loadSessions(db *pebble.DB) (sessions, error) {
 	out := make(sessions)
 	lower, upper := spaceBounds(spaceSession)
@@ -186,9 +166,9 @@ func (a *applier) keepResult(b *command.Batch, s *session, res *command.BatchRes
 
 // openSession opens a session, and ends the earlier one of the same member:
 // what arrives later from its old logs is refused on all members alike, also
-// the opening itself: a member's sessions carry a rising ordinal, and one at or
-// below the highest known is not opened again. Opening an open session changes
-// nothing, so that it may be retried.
+// the opening itself: the sessions of a start carry a rising ordinal, and starts
+// follow each other (see Member). Opening an open session changes nothing, so
+// that it may be retried.
 func (a *applier) openSession(op *command.Op) (command.OpStatus, error) {
 	if op.Session == command.NoSession {
 		return command.Invalid, nil
@@ -197,19 +177,11 @@ func (a *applier) openSession(op *command.Op) (command.OpStatus, error) {
 		return command.OK, nil
 	}
 	if len(op.Member) > 0 {
-		if op.Ordinal <= a.ordinals[string(op.Member)] {
-			return command.Stale, nil
+		if status, err := a.announce(op); status != command.OK || err != nil {
+			return status, err
 		}
-		a.ordinals[string(op.Member)] = op.Ordinal
-		if err := a.batch.Set(ordinalKey(op.Member), binary.BigEndian.AppendUint64(nil, op.Ordinal), nil); err != nil {
+		if err := a.endSessionsOf(string(op.Member)); err != nil {
 			return 0, err
-		}
-		for id, s := range a.sessions { // at most one matches: order does not matter
-			if bytes.Equal(s.member, op.Member) {
-				if err := a.endSession(id); err != nil {
-					return 0, err
-				}
-			}
 		}
 	}
 	for uint64(len(a.sessions)) >= a.settings.sessions {
@@ -221,6 +193,19 @@ func (a *applier) openSession(op *command.Op) (command.OpStatus, error) {
 		results: make(map[uint64][]byte)}
 	a.sessions[op.Session] = s
 	return command.OK, a.batch.Set(sessionKey(op.Session), s.append(nil), nil)
+}
+
+// endSessionsOf ends the session of a member: at most one, so the order of the
+// map does not matter.
+func (a *applier) endSessionsOf(member string) error {
+	for id, s := range a.sessions {
+		if string(s.member) == member {
+			if err := a.endSession(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (a *applier) endSession(id command.SessionID) error {

@@ -14,9 +14,12 @@ import (
 	"github.com/replkv/replkv/store/disk"
 )
 
+// testStarts is the first start of a member.
+var testStarts = []command.Start{{Number: 1, Boot: 1}}
+
 func openEntry(index uint64, id byte, ordinal uint64) Entry {
 	return encodeEntry(index, encodeBatch(command.NoSession, 0, 0,
-		&command.Op{Kind: command.OpenSession, Session: command.SessionID{id}, Member: []byte("m"), Ordinal: ordinal}))
+		&command.Op{Kind: command.OpenSession, Session: command.SessionID{id}, Member: []byte("m"), Ordinal: ordinal, Starts: testStarts}))
 }
 
 var setK = &command.Op{Kind: command.Set, Key: []byte("k"), Value: []byte("v")}
@@ -57,7 +60,7 @@ func TestLateOpenSession(t *testing.T) {
 // and live and stored tables would differ.
 func TestOpenSessionInside(t *testing.T) {
 	s := openMem(t, vfs.NewCrashableMem())
-	inside := encodeBatch(command.SessionID{1}, 1, 0, &command.Op{Kind: command.OpenSession, Session: command.SessionID{2}, Member: []byte("m"), Ordinal: 2})
+	inside := encodeBatch(command.SessionID{1}, 1, 0, &command.Op{Kind: command.OpenSession, Session: command.SessionID{2}, Member: []byte("m"), Ordinal: 2, Starts: testStarts})
 	res, err := s.Apply([]Entry{openEntry(1, 1, 1), encodeEntry(2, inside)})
 	if err != nil || res[1].Batches[0].Ops[0].Status != command.Invalid {
 		t.Fatalf("%+v, %v", res, err)

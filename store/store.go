@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -32,7 +33,8 @@ type Store struct {
 		applier applier
 	}
 
-	recent  atomic.Pointer[recent]
+	members atomic.Pointer[members] // of the last committed batch; never changed
+	recent  atomic.Pointer[recent]  // the live engine's
 	janitor *janitor
 
 	mu struct {
@@ -72,7 +74,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.removeLeftovers(name); err != nil {
 		return nil, err
 	}
-	eng, err := openEngine(o.FS.PathJoin(dir, name), o, false, s.engineFailed)
+	eng, err := openEngine(o.FS.PathJoin(dir, name), o, false, s.engineFailed, s.fail)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +114,8 @@ func (s *Store) currentEngine() (string, error) {
 		}
 	}
 	name := enginePrefix + "000001"
-	if err := fs.MkdirAll(fs.PathJoin(s.dir, name), 0o755); err != nil {
+	// Durable before CURRENT names it.
+	if err := disk.MkdirAll(fs, fs.PathJoin(s.dir, name)); err != nil {
 		return "", fmt.Errorf("state: %w", err)
 	}
 	return name, s.writeCurrent(name)
@@ -173,17 +176,20 @@ func (s *Store) adopt(eng *engine) error {
 	if err != nil {
 		return err
 	}
-	ordinals, err := loadOrdinals(eng.db)
+	members, err := loadMembers(eng.db)
 	if err != nil {
 		return err
 	}
-	s.apply.applier.adopt(s, st, settings, sessions, ordinals)
-	s.recent.Store(newRecent())
+	published := maps.Clone(members)
+	s.members.Store(&published)
+	s.apply.applier.adopt(s, st, settings, sessions, members)
+	eng.recent = newRecent(recentSets, s.opts.CacheBytes/2)
+	s.recent.Store(eng.recent)
 	s.mu.Lock()
 	s.mu.config, s.mu.configIndex = config, st.ConfigIndex
 	s.mu.Unlock()
-	s.state.Store(&st)
 	s.eng.Store(eng)
+	s.state.Store(&st) // after the engine: who sees the index reads that state
 	return nil
 }
 
@@ -271,8 +277,8 @@ func (s *Store) Flush() (uint64, error) {
 		return 0, err
 	}
 	defer e.release()
-	if err := e.db.Flush(); err != nil {
-		return 0, fmt.Errorf("state: flush: %w", err)
+	if err := e.flush(); err != nil {
+		return 0, err
 	}
 	return durableIndex(e.db)
 }
@@ -308,7 +314,7 @@ func (s *Store) Close() error {
 	s.apply.Unlock()
 	var err error
 	if fatal == nil {
-		err = e.db.Flush() // Pebble's Close does not
+		err = e.flush() // Pebble's Close does not
 	}
 	e.release()
 	<-e.closed

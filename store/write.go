@@ -142,7 +142,7 @@ func (a *applier) write(key []byte, sub uint64, r *row) error {
 	kind := Put
 	if r.tombstone {
 		kind = Remove
-		a.s.recent.Load().put(key, recentSlot{mod: rev, tomb: true})
+		a.s.recent.Load().put(key, recentSlot{mod: rev, tomb: true}, nil)
 	}
 	a.index.add(rev, sub, kind, key)
 	a.over.add(key, rev, r)

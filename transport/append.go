@@ -25,24 +25,43 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			return err
 		})
 	}
-	parts, err := splitAppend(args)
+	p, err := t.peer(string(id), string(target))
+	if err != nil {
+		return err
+	}
+	rest, mine := p.ahead.begin(args)
+	if rest == nil {
+		last, _ := lastOf(args)
+		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, LastLog: last, Success: true}
+		return nil
+	}
+	parts, err := splitAppend(rest)
+	for i := 0; i < len(parts) && err == nil; i++ {
+		rest = parts[i]
+		var answer *raft.AppendEntriesResponse
+		if answer, err = p.appendOne(rest); err == nil {
+			if *resp = *answer; !resp.Success {
+				break
+			}
+		}
+	}
+	if mine {
+		p.ahead.ended(rest, resp, err)
+	}
 	if err != nil {
 		return t.raftError("AppendEntries", id, err)
 	}
-	for _, part := range parts {
-		p, err := t.peer(string(id), string(target))
-		if err != nil {
-			return err
-		}
-		m, err := p.append(encodeAppendRequest(part))
-		if err != nil {
-			return t.raftError("AppendEntries", id, err)
-		}
-		if *resp = decodeAppendResponse(m); !resp.Success {
-			return nil
-		}
-	}
 	return nil
+}
+
+// appendOne sends a request that fits a message.
+func (p *peer) appendOne(req *raft.AppendEntriesRequest) (*raft.AppendEntriesResponse, error) {
+	m, err := p.append(encodeAppendRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	resp := decodeAppendResponse(m)
+	return &resp, nil
 }
 
 // isHeartbeat knows raft's heartbeats: nothing but a term and who leads.

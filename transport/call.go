@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -135,6 +136,9 @@ func (t *Transport) Forward(ctx context.Context, id, addr string, batch []byte) 
 func peerError(err error) error {
 	if err == raft.ErrTransportShutdown { // from before the RPC left
 		return &kv.Error{Outcome: kv.OutcomeNotDone, Err: kv.ErrClosed}
+	}
+	if _, ok := errors.AsType[*AnswerError](err); ok {
+		return err // it is not what the other member answered
 	}
 	return wireerr.FromStatus(err)
 }

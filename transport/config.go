@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/transport/peerpb"
 )
 
 const (
@@ -35,7 +36,8 @@ type Config struct {
 	Cluster     [16]byte
 	Group       uint64
 	Incarnation [16]byte
-	Start       uint64
+	Since       uint64
+	Starts      []Start
 
 	// Dial opens a connection to addr. The default dials TCP, resolves the name
 	// anew each time and finds dead connections by TCP means.
@@ -58,9 +60,14 @@ type Config struct {
 	// fallback. It must not block. May be nil.
 	Resolve func(id string) (addr string, ok bool)
 	// CheckPeer has the last word on a peer whose cluster, group and addressee
-	// are right. It runs for each RPC, and once for a stream, which lives ten
-	// seconds at most (a snapshot's longer). It must not block, and may be nil.
+	// are right, be it the caller of an RPC or the one who answers ours: a wrong
+	// directory must neither ask nor vote. It runs for each RPC, and once for a
+	// stream, which lives ten seconds at most (a snapshot's longer). It must not
+	// block, and may be nil.
 	CheckPeer func(Identity) error
+	// CheckVote decides whether a request to vote, or to start an election
+	// (TimeoutNow, lastLogIndex 0), reaches raft. It must not block; nil: all do.
+	CheckVote func(lastLogIndex uint64) error
 	// Handler serves the Peer service; nil: UNAVAILABLE.
 	Handler Handler
 	// Unapplied returns the bytes received and not yet applied; while they exceed
@@ -112,15 +119,31 @@ type Handler interface {
 	// Forward, on the leader, commits a batch and returns its encoded result and
 	// the index of its entry. It owns batch.
 	Forward(ctx context.Context, batch []byte) (result []byte, index uint64, err error)
+	// Hello tells anybody with a valid certificate who this is. Its caller may be
+	// of another cluster, or of none yet.
+	Hello(ctx context.Context) (*peerpb.HelloResponse, error)
+	// Join makes the caller, which is of no cluster yet, a member. Any member
+	// serves it.
+	Join(ctx context.Context, from Identity, m *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
+	// Change, on the leader, does what an operator asked another member for.
+	Change(ctx context.Context, m *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error)
 }
 
-// Identity is what a peer says of itself with each RPC.
+// Identity is what a peer says of itself with each RPC and each answer.
 type Identity struct {
-	Cluster     [16]byte
+	Cluster     [16]byte // zero: of none yet
 	Group       uint64
-	From, To    string
-	Incarnation [16]byte // of From
-	Start       uint64   // of From
+	From, To    string   // To is "" where the caller knows an address only
+	Addr        string   // where From is to be dialed
+	Incarnation [16]byte // of From's directory
+	Since       uint64   // index of a configuration by which that directory was in
+	Starts      []Start  // of From's directory, rising; the last is the present one
+}
+
+// Start is one time that a member's directory was opened.
+type Start struct {
+	Number uint64
+	Boot   uint64 // random
 }
 
 // withDefaults returns a checked copy with the defaults filled in.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/transport/memnet"
+	"github.com/replkv/replkv/transport/peerpb"
 )
 
 // bubble runs f in virtual time. The bubble fails if a goroutine outlives f and
@@ -24,7 +25,7 @@ func bubble(t *testing.T, f func(t *testing.T, n *memnet.Network)) {
 
 // testConfig is the configuration of a member of the tests' cluster.
 func testConfig(id, addr string) Config {
-	return Config{ID: id, Addr: addr, Cluster: [16]byte{'c'}, Incarnation: [16]byte{id[0]}, Start: 1, Insecure: true}
+	return Config{ID: id, Addr: addr, Cluster: [16]byte{'c'}, Incarnation: [16]byte{id[0]}, Starts: []Start{{Number: 1, Boot: 1}}, Insecure: true}
 }
 
 // start makes a member "id" at "id:1" that serves on a plain gRPC server.
@@ -153,6 +154,8 @@ type handler struct {
 	confirm   func(ctx context.Context, term uint64) (uint64, bool, error)
 	readIndex func(ctx context.Context) (uint64, uint64, error)
 	forward   func(ctx context.Context, b []byte) ([]byte, uint64, error)
+	join      func(ctx context.Context, from Identity, m *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
+	change    func(ctx context.Context, m *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error)
 }
 
 func (h handler) Confirm(ctx context.Context, term uint64) (uint64, bool, error) {
@@ -161,4 +164,13 @@ func (h handler) Confirm(ctx context.Context, term uint64) (uint64, bool, error)
 func (h handler) ReadIndex(ctx context.Context) (uint64, uint64, error) { return h.readIndex(ctx) }
 func (h handler) Forward(ctx context.Context, b []byte) ([]byte, uint64, error) {
 	return h.forward(ctx, b)
+}
+func (h handler) Hello(context.Context) (*peerpb.HelloResponse, error) {
+	return &peerpb.HelloResponse{LeaderId: "l"}, nil
+}
+func (h handler) Join(ctx context.Context, from Identity, m *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
+	return h.join(ctx, from, m)
+}
+func (h handler) Change(ctx context.Context, m *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
+	return h.change(ctx, m)
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ import (
 func TestIdentityIsChecked(t *testing.T) {
 	refused := errors.New("refused by state")
 	check := func(id Identity) error {
-		if id.Start == 99 {
+		if slices.Contains(id.Starts, Start{Number: 99, Boot: 7}) {
 			return refused
 		}
 		return nil
@@ -45,7 +46,7 @@ func TestIdentityIsChecked(t *testing.T) {
 		{"cluster", func(c *Config) { c.Cluster[3]++ }, "b", codes.FailedPrecondition},
 		{"group", func(c *Config) { c.Group = 1 }, "b", codes.FailedPrecondition},
 		{"addressee", func(*Config) {}, "c", codes.FailedPrecondition},
-		{"state", func(c *Config) { c.Start = 99 }, "b", codes.PermissionDenied},
+		{"state", func(c *Config) { c.Starts = []Start{{Number: 1, Boot: 1}, {Number: 99, Boot: 7}} }, "b", codes.PermissionDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, n *memnet.Network) {
@@ -84,7 +85,7 @@ func TestMissingOrTornIdentity(t *testing.T) {
 		md, _ := metadata.FromOutgoingContext(full)
 		check := func(b *Transport, md metadata.MD, want codes.Code) {
 			t.Helper()
-			_, err := b.admit(metadata.NewIncomingContext(t.Context(), md))
+			_, err := b.authenticate(metadata.NewIncomingContext(t.Context(), md))
 			if status.Code(err) != want {
 				t.Errorf("%v: %v", md, err)
 			}
@@ -114,10 +115,10 @@ func TestMissingOrTornIdentity(t *testing.T) {
 func TestSetCluster(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		a, b := start(t, n, "a", func(c *Config) { c.Cluster = [16]byte{} }), start(t, n, "b", withHandler)
-		if _, _, err := a.Confirm(t.Context(), "b", "b:1", 1); !errors.Is(err, kv.ErrWrongCluster) {
+		if _, _, err := a.Confirm(t.Context(), "b", "b:1", 1); !errors.Is(err, kv.ErrNoLeader) {
 			t.Fatal(err)
 		}
-		a.SetCluster(b.cfg.Cluster)
+		a.SetCluster(b.cfg.Cluster, 1)
 		if _, _, err := a.Confirm(t.Context(), "b", "b:1", 1); err != nil {
 			t.Fatal(err)
 		}

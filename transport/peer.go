@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // A lane is a connection of its own, so that nothing waits behind a large
@@ -43,12 +45,17 @@ const (
 	peerIdle = 10 * time.Minute
 )
 
+// answerWindow is how many bytes of answers may be under way to this member.
+const answerWindow = 1 << 20
+
 // A peer holds what this member keeps of another: connections and the open
 // append stream. Peers are known by id; when an id's address changes, all that
 // goes to the old one is closed.
 type peer struct {
-	t  *Transport
-	id string
+	t       *Transport
+	id      string
+	unnamed bool // known by its address only; id is that
+	ahead   *ahead
 
 	mu struct {
 		sync.Mutex // never held across an RPC
@@ -63,10 +70,10 @@ type peer struct {
 // peer returns the peer of that id, at the address that Config.Resolve knows,
 // else at addr.
 func (t *Transport) peer(id, addr string) (*peer, error) {
-	if id == "" {
+	unnamed := id == ""
+	if unnamed {
 		id = addr
-	}
-	if t.cfg.Resolve != nil {
+	} else if t.cfg.Resolve != nil {
 		if a, ok := t.cfg.Resolve(id); ok && a != "" {
 			addr = a
 		}
@@ -80,12 +87,15 @@ func (t *Transport) peer(id, addr string) (*peer, error) {
 	p, ok := t.mu.peers[id]
 	var gone []*peer
 	if !ok {
-		p = &peer{t: t, id: id}
+		p = &peer{t: t, id: id, unnamed: unnamed, ahead: newAhead(t.cfg.Timeouts.Heartbeat / 4)}
 		t.mu.peers[id] = p
 		gone = t.forgetLocked(now)
 	}
 	old := p.touch(addr, now)
 	t.mu.Unlock()
+	if old != nil {
+		p.ahead.forget()
+	}
 	closeConns(old)
 	for _, p := range gone {
 		p.close()
@@ -157,7 +167,7 @@ func (p *peer) conn(l lane) (*conn, error) {
 	if c := p.mu.conns[l]; c != nil {
 		return c, nil
 	}
-	c, err := newConn(p.mu.addr, p.t.cfg.Dial, p.t.dialOptions(p.id))
+	c, err := newConn(p.mu.addr, p.t.cfg.Dial, p.t.dialOptions(p))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", p.id, p.mu.addr, err)
 	}
@@ -188,32 +198,52 @@ func (p *peer) missed(l lane, c *conn, limit int) {
 	}
 }
 
-// dialOptions are the options of a connection to the member id.
-func (t *Transport) dialOptions(id string) []grpc.DialOption {
+// dialOptions are the options of a connection to a peer.
+func (t *Transport) dialOptions(p *peer) []grpc.DialOption {
 	creds := insecure.NewCredentials()
 	if t.cfg.TLS != nil {
-		creds = credentials.NewTLS(t.clientTLS(id))
+		creds = credentials.NewTLS(t.clientTLS(p))
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(laneIdle),
+		// A fixed window also ends gRPC's estimates of the bandwidth, which cost a
+		// ping for nearly each answer.
+		grpc.WithInitialWindowSize(answerWindow),
+		grpc.WithInitialConnWindowSize(answerWindow),
 		// The default MaxDelay of 120 s would delay the return of a member.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 2 * time.Second,
 		}),
 	}
+	if !p.unnamed {
+		opts = append(opts, grpc.WithChainUnaryInterceptor(p.checkUnary))
+	}
 	return append(opts, t.cfg.DialOptions...)
 }
 
-// clientTLS is Config.TLS for a connection to the member id: the server must
-// show a certificate for that member.
-func (t *Transport) clientTLS(id string) *tls.Config {
+// checkUnary lets the answer of an RPC count only if it is the right member's.
+func (p *peer) checkUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if needsNoName(method) {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	var header metadata.MD
+	if err := invoke(ctx, method, req, reply, cc, append(opts, grpc.Header(&header))...); err != nil {
+		return err
+	}
+	return p.t.checkAnswer(p.id, header)
+}
+
+// clientTLS is Config.TLS for a connection to a peer: the server must show a
+// certificate for that member, or, if only its address is known, one of any
+// member: whose, is checked with the answer.
+func (t *Transport) clientTLS(p *peer) *tls.Config {
 	cfg := t.cfg.TLS.Clone()
-	if t.cfg.PeerID == nil {
-		cfg.ServerName = id
+	if t.cfg.PeerID == nil && !p.unnamed {
+		cfg.ServerName = p.id
 		return cfg
 	}
 	// crypto/tls can only check names; the chain is verified here instead.
@@ -225,7 +255,10 @@ func (t *Transport) clientTLS(id string) *tls.Config {
 		if err := verifyChain(cs.PeerCertificates, t.cfg.TLS.RootCAs); err != nil {
 			return err
 		}
-		return t.certificateIsFor(cs.PeerCertificates[0], id)
+		if p.unnamed {
+			return nil
+		}
+		return t.certificateIsFor(cs.PeerCertificates[0], p.id)
 	}
 	return cfg
 }

@@ -9,6 +9,7 @@ import (
 
 	pb "github.com/Jille/raft-grpc-transport/proto"
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -35,7 +36,7 @@ func (s raftServer) AppendEntries(ctx context.Context, m *pb.AppendEntriesReques
 }
 
 func (s raftServer) RequestVote(ctx context.Context, m *pb.RequestVoteRequest) (*pb.RequestVoteResponse, error) {
-	resp, err := serve[*raft.RequestVoteResponse](ctx, s.t, m, validVote)
+	resp, err := serve[*raft.RequestVoteResponse](ctx, s.t, m, m.GetLastLogIndex(), validVote)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func (s raftServer) RequestVote(ctx context.Context, m *pb.RequestVoteRequest) (
 }
 
 func (s raftServer) RequestPreVote(ctx context.Context, m *pb.RequestPreVoteRequest) (*pb.RequestPreVoteResponse, error) {
-	resp, err := serve[*raft.RequestPreVoteResponse](ctx, s.t, m, validPreVote)
+	resp, err := serve[*raft.RequestPreVoteResponse](ctx, s.t, m, m.GetLastLogIndex(), validPreVote)
 	if err != nil {
 		return nil, err
 	}
@@ -51,16 +52,31 @@ func (s raftServer) RequestPreVote(ctx context.Context, m *pb.RequestPreVoteRequ
 }
 
 func (s raftServer) TimeoutNow(ctx context.Context, m *pb.TimeoutNowRequest) (*pb.TimeoutNowResponse, error) {
-	resp, err := serve[*raft.TimeoutNowResponse](ctx, s.t, m, validTimeoutNow)
+	resp, err := serve[*raft.TimeoutNowResponse](ctx, s.t, m, 0, validTimeoutNow)
 	if err != nil {
 		return nil, err
 	}
 	return encodeTimeoutNowResponse(resp), nil
 }
 
-// serve is the way of a unary RPC: admit, check, hand on.
-func serve[Resp, Msg, Cmd any](ctx context.Context, t *Transport, m Msg, valid func(Identity, Msg) (Cmd, error)) (resp Resp, err error) {
+// votes decides whether a request that may make this member vote or campaign
+// reaches raft.
+func (t *Transport) votes(lastLogIndex uint64) error {
+	if t.cfg.CheckVote == nil {
+		return nil
+	}
+	if err := t.cfg.CheckVote(lastLogIndex); err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return nil
+}
+
+// serve is the way of a request to vote or campaign: admit, check, hand on.
+func serve[Resp, Msg, Cmd any](ctx context.Context, t *Transport, m Msg, lastLogIndex uint64, valid func(Identity, Msg) (Cmd, error)) (resp Resp, err error) {
 	id, err := t.admit(ctx)
+	if err == nil {
+		err = t.votes(lastLogIndex)
+	}
 	if err != nil {
 		return resp, err
 	}
@@ -208,8 +224,56 @@ func (s peerServer) Forward(ctx context.Context, m *peerpb.ForwardRequest) (resp
 	return resp, err
 }
 
+// Hello answers peers of other clusters, too.
+func (s peerServer) Hello(ctx context.Context, _ *peerpb.HelloRequest) (resp *peerpb.HelloResponse, err error) {
+	err = s.stranger(ctx, func(ctx context.Context, h Handler, _ Identity) error {
+		resp, err = h.Hello(ctx)
+		return err
+	})
+	return resp, err
+}
+
+func (s peerServer) Join(ctx context.Context, m *peerpb.JoinRequest) (resp *peerpb.JoinResponse, err error) {
+	err = s.stranger(ctx, func(ctx context.Context, h Handler, from Identity) error {
+		resp, err = h.Join(ctx, from, m)
+		return err
+	})
+	return resp, err
+}
+
+func (s peerServer) Change(ctx context.Context, m *peerpb.ChangeRequest) (resp *peerpb.ChangeResponse, err error) {
+	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+		resp, err = h.Change(ctx, m)
+		return err
+	})
+	return resp, err
+}
+
+// stranger serves a caller whose certificate is right, of whatever cluster.
+func (s peerServer) stranger(ctx context.Context, f func(context.Context, Handler, Identity) error) error {
+	id, err := s.t.authenticate(ctx)
+	switch {
+	case err != nil:
+		return err
+	case id.From == "":
+		return status.Error(codes.PermissionDenied, "the peer does not say who it is")
+	case s.t.cfg.Handler == nil:
+		return errClosed()
+	}
+	if err := s.t.introduce(ctx, id.From); err != nil {
+		return err
+	}
+	ctx, cancel := s.t.bound(ctx)
+	defer cancel(context.Canceled)
+	return wireerr.ToStatus(f(ctx, s.t.cfg.Handler, id))
+}
+
 func (s peerServer) handle(ctx context.Context, f func(context.Context, Handler) error) error {
-	if _, err := s.t.admit(ctx); err != nil {
+	admit := s.t.admit
+	if method, _ := grpc.Method(ctx); needsNoName(method) {
+		admit = s.t.welcome
+	}
+	if _, err := admit(ctx); err != nil {
 		return err
 	}
 	if s.t.cfg.Handler == nil {

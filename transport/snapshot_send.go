@@ -10,6 +10,7 @@ import (
 	pb "github.com/Jille/raft-grpc-transport/proto"
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -26,6 +27,7 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	if err != nil {
 		return err
 	}
+	p.ahead.forget()
 	c, err := p.conn(laneSnapshot)
 	if err != nil {
 		return t.raftError("InstallSnapshot", id, err)
@@ -33,6 +35,7 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(context.Canceled) // also tells the receiver that the rest will not come
 	s := &snapshotSender{
+		check:      p.checkStream,
 		stallAfter: 2 * t.cfg.Timeouts.SnapshotStall, finish: t.cfg.Timeouts.SnapshotFinish,
 	}
 	s.stall = time.AfterFunc(s.stallAfter, func() { cancel(errStalled) })
@@ -52,7 +55,8 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 
 type snapshotSender struct {
 	stallAfter, finish time.Duration
-	stall              *time.Timer // cancels the RPC; reset by each message that went out
+	check              func(metadata.MD, error) error // whose answer it is
+	stall              *time.Timer                    // cancels the RPC; reset by each message that went out
 }
 
 func (s *snapshotSender) send(ctx context.Context, client pb.RaftTransportClient, args *raft.InstallSnapshotRequest, data io.Reader) (*pb.InstallSnapshotResponse, error) {
@@ -68,7 +72,11 @@ func (s *snapshotSender) send(ctx context.Context, client pb.RaftTransportClient
 		return nil, err
 	}
 	s.stall.Reset(s.finish)
-	return rpc.CloseAndRecv() // knows why the receiver ended the stream, if it did
+	m, err := rpc.CloseAndRecv() // knows why the receiver ended the stream, if it did
+	if err == nil {
+		err = s.check(rpc.Header())
+	}
+	return m, err
 }
 
 var errReceiverEnded = errors.New("the receiver ended the stream")

@@ -8,6 +8,7 @@ import (
 
 	pb "github.com/Jille/raft-grpc-transport/proto"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -28,6 +29,7 @@ type appendStream struct {
 	deadline *time.Timer // runs during a round trip; cancels the stream with errDeadline
 	expiry   *time.Timer // closes the stream at streamAge if it is idle then
 	born     time.Time
+	checked  bool // the answers are the right member's
 }
 
 var errDeadline = status.Error(codes.DeadlineExceeded, "the peer did not answer in time")
@@ -61,6 +63,7 @@ func (p *peer) openStream() (*appendStream, error) {
 	if err != nil {
 		return nil, p.failStream(st, err)
 	}
+	p.ahead.forget()
 	st.expiry = time.AfterFunc(streamAge, func() { p.expireStream(st) })
 	return st, nil
 }
@@ -72,6 +75,11 @@ func (p *peer) roundTrip(st *appendStream, req *pb.AppendEntriesRequest) (*pb.Ap
 	var resp *pb.AppendEntriesResponse
 	if err == nil || err == io.EOF { // EOF: the reason is with Recv
 		resp, err = st.rpc.Recv()
+	}
+	if err == nil && !st.checked {
+		if err = p.checkStream(st.rpc.Header()); err == nil {
+			st.checked = true
+		}
 	}
 	if err == io.EOF {
 		err = status.Error(codes.Unavailable, "the peer ended the stream")
@@ -86,6 +94,14 @@ func (p *peer) roundTrip(st *appendStream, req *pb.AppendEntriesRequest) (*pb.Ap
 		st.close()
 	}
 	return resp, nil
+}
+
+// checkStream is checkAnswer for the header of a stream.
+func (p *peer) checkStream(header metadata.MD, err error) error {
+	if err != nil {
+		return err
+	}
+	return p.t.checkAnswer(p.id, header)
 }
 
 // failStream closes a stream and returns why it failed.

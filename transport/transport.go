@@ -14,8 +14,12 @@ import (
 type Transport struct {
 	cfg Config
 
-	// cluster starts as Config.Cluster; a joiner learns it later.
-	cluster atomic.Pointer[[16]byte]
+	// self is what goes with every RPC and answer; replaced under mu.
+	self atomic.Pointer[self]
+	// parsed has the identities that came lately, by their encoding; about
+	// parsedCount of them.
+	parsed      sync.Map
+	parsedCount atomic.Int32
 
 	// rpcs is raft's Consumer. It is unbuffered: an RPC is either taken by raft
 	// or still owned by its handler, which leaves when its sender has.
@@ -46,13 +50,11 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t := &Transport{cfg: cfg, rpcs: make(chan raft.RPC)}
 	t.ctx, t.stop = context.WithCancelCause(context.Background())
-	t.SetCluster(cfg.Cluster)
+	t.self.Store(newSelf(Identity{Cluster: cfg.Cluster, Group: cfg.Group, From: cfg.ID, Addr: cfg.Addr,
+		Incarnation: cfg.Incarnation, Since: cfg.Since, Starts: cfg.Starts}))
 	t.mu.peers = make(map[string]*peer)
 	return t, nil
 }
-
-// SetCluster changes the cluster id: a joiner adopts that of its join answer.
-func (t *Transport) SetCluster(id [16]byte) { t.cluster.Store(&id) }
 
 // Consumer returns the channel on which raft receives RPCs.
 func (t *Transport) Consumer() <-chan raft.RPC { return t.rpcs }

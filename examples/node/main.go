@@ -6,11 +6,20 @@
 //	go run ./examples/node 3 127.0.0.1:50051,127.0.0.1:50052
 //
 // Node i serves on 127.0.0.1:(50050+i) and keeps its data in
-// replkv-data/node-i. With no peers it is a store of a single member. Clients
-// speak the gRPC service replkv.v1, of which reflection tells:
+// replkv-data/node-i. With no peers it is a store of a single member. A fourth
+// joins the three while they run, and a node may come back at another address:
+//
+//	go run ./examples/node -join 127.0.0.1:50051 4
+//	go run ./examples/node -addr 127.0.0.1:6003 -join 127.0.0.1:50051 3
+//
+// Clients speak the gRPC service replkv.v1, of which reflection tells:
 //
 //	grpcurl -plaintext -d '{"key":"username","value":"admin"}' 127.0.0.1:50051 replkv.v1.TextKV/Set
 //	grpcurl -plaintext -d '{"key":"username"}' 127.0.0.1:50052 replkv.v1.TextKV/Get
+//	grpcurl -plaintext -d '{"id":"4"}' 127.0.0.1:50051 replkv.v1.Cluster/Remove
+//
+// A node whose store cannot go on, because it was removed or its disk failed,
+// says so in one line and exits with status 1.
 package main
 
 import (

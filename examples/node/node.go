@@ -38,6 +38,11 @@ func listenAndServe(ctx context.Context, o options, stdout, stderr io.Writer) er
 // serve is the life of a node. It owns l, and returns nil if ctx ended it.
 func serve(ctx context.Context, o options, l net.Listener, stdout, stderr io.Writer) error {
 	defer l.Close()
+	watched, err := listenMetrics(o.metrics)
+	if err != nil {
+		return err
+	}
+	defer watched.Close()
 	db, err := open(o, stderr)
 	if err != nil {
 		return err
@@ -45,6 +50,9 @@ func serve(ctx context.Context, o options, l net.Listener, stdout, stderr io.Wri
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer db.Close() // ends announce, if nothing has yet
+	if err := watched.serve(db); err != nil {
+		return err
+	}
 
 	var opts []grpc.ServerOption
 	if o.tls != nil {
@@ -56,13 +64,14 @@ func serve(ctx context.Context, o options, l net.Listener, stdout, stderr io.Wri
 		return err
 	}
 	status := health.NewServer()
-	status.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	grpc_health_v1.RegisterHealthServer(srv, status)
+	db.ServeHealth(status)     // the services, each by its name
+	db.ServeHealth(status, "") // the node as a whole
 	reflection.Register(srv)
 
 	served := make(chan error, 1)
 	background.Go(func() { served <- srv.Serve(l) })
-	background.Go(func() { announce(db, o, status, stdout, stderr) })
+	background.Go(func() { announce(db, o, watched, stdout, stderr) })
 
 	select {
 	case <-ctx.Done():
@@ -75,10 +84,10 @@ func serve(ctx context.Context, o options, l net.Listener, stdout, stderr io.Wri
 	return stop(db, srv)
 }
 
-// open opens the store and makes sure that it is the one that the command line
-// means: a directory that has a cluster already keeps it.
+// open opens the store. A directory that has a cluster already keeps it, which
+// whoever names other members should know.
 func open(o options, stderr io.Writer) (*replkv.DB, error) {
-	cfg := replkv.Config{Dir: o.dir, ID: o.id, Addr: o.addr, InitialCluster: o.members, PeerTLS: o.tls, InsecurePeers: o.tls == nil}
+	cfg := replkv.Config{Dir: o.dir, ID: o.id, Addr: o.addr, InitialCluster: o.members, Join: o.join, PeerTLS: o.tls, InsecurePeers: o.tls == nil}
 	if o.verbose {
 		cfg.Logger = slog.New(slog.NewTextHandler(stderr, nil))
 	}
@@ -86,17 +95,25 @@ func open(o options, stderr io.Writer) (*replkv.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	var have []replkv.Member
-	for _, m := range db.Status().Members {
-		have = append(have, m.Member)
-	}
-	if got, want := table(have), table(o.members); got != want {
-		return nil, errors.Join(fmt.Errorf("directory %s belongs to the cluster %s, not %s", o.dir, got, want), db.Close())
+	have := db.Status().Members
+	if strange := unknown(o.members, have); len(have) > 0 && strange != "" {
+		fmt.Fprintf(stderr, "node: directory %s has a cluster already, without node %s: its members are %s\n", o.dir, strange, table(have))
 	}
 	return db, nil
 }
 
-func table(members []replkv.Member) string {
+// unknown returns the id of a member that the table does not have; "" if it
+// has all.
+func unknown(members []replkv.Member, have []replkv.MemberStatus) string {
+	for _, m := range members {
+		if !slices.ContainsFunc(have, func(h replkv.MemberStatus) bool { return h.ID == m.ID }) {
+			return m.ID
+		}
+	}
+	return ""
+}
+
+func table(members []replkv.MemberStatus) string {
 	var rows []string
 	for _, m := range members {
 		rows = append(rows, m.ID+"="+m.Addr)
@@ -105,9 +122,9 @@ func table(members []replkv.Member) string {
 	return strings.Join(rows, ",")
 }
 
-// announce waits until the node can serve, and says so: one line, and health.
-// While it cannot, it says once why.
-func announce(db *replkv.DB, o options, status *health.Server, stdout, stderr io.Writer) {
+// announce waits until the node can serve, and says so in one line. While it
+// cannot, it says once why.
+func announce(db *replkv.DB, o options, watched *metricsServer, stdout, stderr io.Writer) {
 	for said := false; ; said = true {
 		err := db.Ready(context.Background()) // bounded by RequestTimeout
 		if err == nil {
@@ -122,8 +139,8 @@ func announce(db *replkv.DB, o options, status *health.Server, stdout, stderr io
 			fmt.Fprintln(stderr, "node: waiting:", oneLine(err))
 		}
 	}
-	status.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
-	fmt.Fprintf(stdout, "node %s is ready at %s, %d member(s), leader %s, data in %s\n", o.id, o.addr, len(o.members), db.Status().LeaderID, o.dir)
+	s := db.Status()
+	fmt.Fprintf(stdout, "node %s is ready at %s, %d member(s), leader %s, data in %s%s\n", o.id, o.addr, len(s.Members), s.LeaderID, o.dir, watched)
 }
 
 // stop ends the store first, which ends its streams, then the server. Calls of

@@ -18,9 +18,13 @@ import (
 const basePort = 50050
 
 const usageHead = `usage: node [flags] <id> [peer addresses]
+       node [flags] -join <addresses> <id>
 
 <id> is a number from 1. Peers are separated by commas: host:port, where the
 port is 50050 + the peer's id, or id=host:port. No peers: a single member.
+With -join the node becomes a member of a cluster that runs. Both count while
+the data directory is empty; afterwards the directory knows its cluster, and
+they only tell where members may be found.
 
 `
 
@@ -30,7 +34,9 @@ type options struct {
 	addr    string // what peers and clients dial
 	listen  string
 	dir     string
-	members []replkv.Member // this node among them
+	members []replkv.Member // the first of the cluster, this node among them; none with join
+	join    []string        // addresses of members to ask
+	metrics string          // where to serve HTTP for Prometheus; "": nowhere
 	tls     *tls.Config     // nil: plain text, and whoever reaches the port is believed
 	verbose bool
 	usage   string
@@ -39,12 +45,14 @@ type options struct {
 // parse reads the command line. Flags may stand anywhere.
 func parse(args []string) (options, error) {
 	var o options
-	var host, cert, key, ca string
+	var host, join, cert, key, ca string
 	var insecure bool
 	fs := flag.NewFlagSet("node", flag.ContinueOnError)
 	fs.StringVar(&o.addr, "addr", "", "`host:port` that peers dial (default 127.0.0.1:(50050+id))")
 	fs.StringVar(&host, "host", "", "`host` to listen on (default: that of -addr)")
 	fs.StringVar(&o.dir, "dir", "", "data `directory` (default replkv-data/node-<id>)")
+	fs.StringVar(&join, "join", "", "`addresses` of members of a running cluster to join, host:port separated by commas")
+	fs.StringVar(&o.metrics, "metrics", "", "`host:port` to serve /metrics on for Prometheus, to anybody who asks")
 	fs.StringVar(&cert, "cert", "", "certificate `file`, PEM; its DNS names must hold the id")
 	fs.StringVar(&key, "key", "", "key `file` of -cert")
 	fs.StringVar(&ca, "ca", "", "`file` of the authority that peers' and clients' certificates must be from")
@@ -65,7 +73,12 @@ func parse(args []string) (options, error) {
 	if err := o.place(words, host); err != nil {
 		return o, err
 	}
-	if err := o.parsePeers(words[1:]); err != nil {
+	if join != "" {
+		err = o.parseJoin(join, words[1:])
+	} else {
+		err = o.parsePeers(words[1:])
+	}
+	if err != nil {
 		return o, err
 	}
 	return o, o.secure(cert, key, ca, insecure)
@@ -150,6 +163,25 @@ func (o *options) parsePeers(words []string) error {
 			}
 		}
 		o.members = append(o.members, m)
+	}
+	return nil
+}
+
+// parseJoin notes whom to ask. Peers would be the first members of a cluster,
+// which is there already.
+func (o *options) parseJoin(join string, peers []string) error {
+	if len(peers) > 0 {
+		return fmt.Errorf("-join and peers %q: a node joins a cluster or begins one", strings.Join(peers, " "))
+	}
+	for _, addr := range strings.Split(join, ",") {
+		host, port, err := net.SplitHostPort(addr)
+		switch {
+		case err != nil || host == "" || port == "" || port == "0":
+			return fmt.Errorf("-join %q is not host:port", addr)
+		case addr == o.addr:
+			return fmt.Errorf("-join %s is this node itself", addr)
+		}
+		o.join = append(o.join, addr)
 	}
 	return nil
 }

@@ -14,6 +14,21 @@ import (
 	"github.com/replkv/replkv"
 )
 
+func TestParseJoin(t *testing.T) {
+	for args, want := range map[string]string{
+		"-join 127.0.0.1:50051 4":                                 "4 127.0.0.1:50054 replkv-data/node-4 127.0.0.1:50051",
+		"4 -join 127.0.0.1:50051,localhost:7000":                  "4 127.0.0.1:50054 replkv-data/node-4 127.0.0.1:50051,localhost:7000",
+		"-join 127.0.0.1:50051 -addr 127.0.0.1:9 4 -dir d":        "4 127.0.0.1:9 d 127.0.0.1:50051",
+		"-insecure -join a:1 -host 0.0.0.0 -addr 10.0.0.1:7000 3": "3 10.0.0.1:7000 replkv-data/node-3 a:1",
+	} {
+		o, err := parse(strings.Fields(args))
+		got := strings.Join([]string{o.id, o.addr, filepath.ToSlash(o.dir), strings.Join(o.join, ",")}, " ")
+		if err != nil || got != want || len(o.members) > 0 {
+			t.Errorf("%s: got %q, members %v, %v; want %q", args, got, o.members, err, want)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		args                           string
@@ -37,13 +52,21 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %v", c.args, err)
 			continue
 		}
-		got := []string{o.id, o.addr, o.listen, filepath.ToSlash(o.dir), table(o.members)}
+		got := []string{o.id, o.addr, o.listen, filepath.ToSlash(o.dir), rows(o.members)}
 		for i, want := range []string{c.id, c.addr, c.listen, c.dir, c.members} {
 			if got[i] != want {
 				t.Errorf("%s: got %q, want %q", c.args, got[i], want)
 			}
 		}
 	}
+}
+
+func rows(members []replkv.Member) string {
+	var have []replkv.MemberStatus
+	for _, m := range members {
+		have = append(have, replkv.MemberStatus{Member: m})
+	}
+	return table(have)
 }
 
 // Each mistake is one line on stderr, and exit code 1.
@@ -85,6 +108,11 @@ func TestErrorLines(t *testing.T) {
 		{"1 -host 10.1.2.3", "10.1.2.3 is not a loopback address"},
 		{"1 -host 0.0.0.0", "set -addr, too"},
 		{"1 -host 0.0.0.0 -addr 10.1.2.3:7000", "0.0.0.0 is not a loopback address"},
+		{"-join 127.0.0.1:50052 1 127.0.0.1:50052", "-join and peers"},
+		{"-join nonsense 1", `-join "nonsense" is not host:port`},
+		{"-join 127.0.0.1:50052, 1", `-join "" is not host:port`},
+		{"-join :50052 1", `-join ":50052" is not host:port`},
+		{"-join 127.0.0.1:50051 1", "-join 127.0.0.1:50051 is this node itself"},
 		{"1 -cert a.pem", "-cert, -key and -ca belong together"},
 		{"1 -cert a -key b -ca c -insecure", "choose one"},
 		{"1 -cert a -key b -ca c", "certificate: open a"},
@@ -92,6 +120,7 @@ func TestErrorLines(t *testing.T) {
 		{"1 -addr " + free + " -dir " + filepath.Join(file, "data"), "not a directory"},
 		{"1 -addr " + free + " -dir " + notOurs, "holiday.jpg"},
 		{"1 -addr " + free + " -dir " + foreign, `belongs to member "9", not "1"`},
+		{"1 -metrics " + busy.Addr().String() + " -addr " + free + " -dir " + t.TempDir(), "-metrics: listen tcp"},
 		{"9 -addr " + free + " -dir " + foreign, "holds a store of a single member without Addr"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -66,10 +66,13 @@ func goldenOps() []Op {
 		{Kind: DeleteRange, Key: []byte("a"), Open: true, MaxKeys: 1},
 		{Kind: DeleteRange, Open: true, ReturnPrev: true},
 		{Kind: Epoch, Member: []byte("n1")},
-		{Kind: OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 5<<32 | 1},
+		{Kind: OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 3, Incarnation: goldenSession, Since: 400,
+			Starts: []Start{{Number: 5, Boot: 0x0102030405060708}, {Number: 300, Boot: 9}}},
 		{Kind: OpenSession, Session: goldenSession},
 		{Kind: Compact, Revision: 1 << 33},
 		{Kind: Setting, ID: 2, Number: 16 << 20},
+		{Kind: Admit, Member: []byte("n4"), Incarnation: goldenSession, Promote: true, Fresh: true},
+		{Kind: Admit, Member: []byte("n4")},
 	}
 }
 
@@ -198,7 +201,7 @@ func TestNewerVersions(t *testing.T) {
 	op := AppendOp(nil, &Op{Kind: Delete, Key: []byte("k")})
 	newerOp, newerKind := bytes.Clone(op), bytes.Clone(op)
 	newerOp[1]++
-	newerKind[0] = byte(Setting) + 1
+	newerKind[0] = byte(Admit) + 1
 	envelope := AppendEnvelope(nil, Envelope{})
 	envelope[0]++
 	result := AppendResult(nil, &BatchResult{Status: Applied})

@@ -18,10 +18,11 @@ const (
 	OpenSession Kind = 5
 	Compact     Kind = 6
 	Setting     Kind = 7
+	Admit       Kind = 8 // a directory may become a member: proposed before the configuration that adds it
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting"}
+	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit"}
 	if int(k) < len(names) && k != 0 {
 		return names[k]
 	}
@@ -46,13 +47,28 @@ type Op struct {
 	Lease       uint64 // Set
 	MaxKeys     uint64 // DeleteRange: the asker's own limit; 0: none
 
-	Ordinal  uint64    // OpenSession: rises with each session of the member
-	Member   []byte    // Epoch, OpenSession: member id (empty for remote clients)
+	Ordinal  uint64    // OpenSession: rises with each session of one start of the member
+	Member   []byte    // Epoch, OpenSession, Admit: member id (empty for remote clients)
 	Session  SessionID // OpenSession
 	Revision uint64    // Compact
 	ID       uint64    // Setting
 	Number   uint64    // Setting
+
+	Incarnation [16]byte // OpenSession of a member, Admit (zero: not known yet): of its directory
+	Starts      []Start  // OpenSession of a member: of its directory, rising; the last is the present one
+	Since       uint64   // OpenSession of a member: index of a configuration by which its directory was in
+	Promote     bool     // Admit: to become a voter once it has caught up
+	Fresh       bool     // Admit: the id is not in the configuration; forget what was known of it
 }
+
+// Start is one time that a member's directory was opened.
+type Start struct {
+	Number uint64
+	Boot   uint64 // random
+}
+
+// MaxStarts bounds Op.Starts.
+const MaxStarts = 64
 
 const (
 	flagConditional = 1 << iota
@@ -117,13 +133,56 @@ func (op *Op) appendBody(dst []byte) []byte {
 		dst = append(dst, op.Session[:]...)
 		dst = binary.AppendUvarint(dst, op.Ordinal)
 		dst = appendBytes(dst, op.Member)
+		if len(op.Member) > 0 {
+			dst = op.appendStarts(dst)
+		}
 	case Compact:
 		dst = binary.AppendUvarint(dst, op.Revision)
 	case Setting:
 		dst = binary.AppendUvarint(dst, op.ID)
 		dst = binary.AppendUvarint(dst, op.Number)
+	case Admit:
+		dst = append(dst, op.admitFlags())
+		dst = append(dst, op.Incarnation[:]...)
+		dst = appendBytes(dst, op.Member)
 	}
 	return dst
+}
+
+func (op *Op) appendStarts(dst []byte) []byte {
+	dst = append(dst, op.Incarnation[:]...)
+	dst = binary.AppendUvarint(dst, op.Since)
+	dst = binary.AppendUvarint(dst, uint64(len(op.Starts)))
+	for _, s := range op.Starts {
+		dst = binary.AppendUvarint(dst, s.Number)
+		dst = binary.LittleEndian.AppendUint64(dst, s.Boot)
+	}
+	return dst
+}
+
+func (op *Op) startsLen() int {
+	n := len(op.Incarnation) + uvarintLen(op.Since) + uvarintLen(uint64(len(op.Starts)))
+	for _, s := range op.Starts {
+		n += uvarintLen(s.Number) + 8
+	}
+	return n
+}
+
+const (
+	admitPromote = 1 << iota
+	admitFresh
+
+	admitKnown = admitPromote | admitFresh
+)
+
+func (op *Op) admitFlags() (f byte) {
+	if op.Promote {
+		f |= admitPromote
+	}
+	if op.Fresh {
+		f |= admitFresh
+	}
+	return f
 }
 
 func (op *Op) bodyLen() int {
@@ -147,10 +206,15 @@ func (op *Op) bodyLen() int {
 		n = uvarintLen(uint64(len(op.Member))) + len(op.Member)
 	case OpenSession:
 		n = len(op.Session) + uvarintLen(op.Ordinal) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
+		if len(op.Member) > 0 {
+			n += op.startsLen()
+		}
 	case Compact:
 		n = uvarintLen(op.Revision)
 	case Setting:
 		n = uvarintLen(op.ID) + uvarintLen(op.Number)
+	case Admit:
+		n = 1 + len(op.Incarnation) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
 	}
 	return n
 }
@@ -170,7 +234,7 @@ func decodeOp(d *decoder, op *Op) error {
 	if d.err != nil {
 		return fmt.Errorf("%w: operation: %v", kv.ErrCorrupt, d.err)
 	}
-	if op.Kind == 0 || op.Kind > Setting || version != opVersion {
+	if op.Kind == 0 || op.Kind > Admit || version != opVersion {
 		return fmt.Errorf("%w: operation %v version %d", kv.ErrFormatTooNew, op.Kind, version)
 	}
 	op.decodeBody(&body)
@@ -187,11 +251,40 @@ func (op *Op) decodeBody(d *decoder) {
 		copy(op.Session[:], d.take(len(op.Session)))
 		op.Ordinal = d.uvarint()
 		op.Member = d.bytes()
+		if len(op.Member) > 0 {
+			op.decodeStarts(d)
+		}
 	case Compact:
 		op.Revision = d.uvarint()
 	case Setting:
 		op.ID = d.uvarint()
 		op.Number = d.uvarint()
+	case Admit:
+		flags := d.byte()
+		if flags&^admitKnown != 0 {
+			d.fail(fmt.Errorf("flags %#x", flags))
+			return
+		}
+		op.Promote, op.Fresh = flags&admitPromote != 0, flags&admitFresh != 0
+		copy(op.Incarnation[:], d.take(len(op.Incarnation)))
+		op.Member = d.bytes()
+	}
+}
+
+func (op *Op) decodeStarts(d *decoder) {
+	copy(op.Incarnation[:], d.take(len(op.Incarnation)))
+	op.Since = d.uvarint()
+	n := d.count(9)
+	if n == 0 || n > MaxStarts {
+		d.fail(fmt.Errorf("%d starts", n))
+		return
+	}
+	op.Starts = make([]Start, n)
+	for i := range op.Starts {
+		op.Starts[i].Number = d.uvarint()
+		if b := d.take(8); len(b) == 8 {
+			op.Starts[i].Boot = binary.LittleEndian.Uint64(b)
+		}
 	}
 }
 

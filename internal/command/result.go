@@ -33,6 +33,10 @@ const (
 	Invalid      OpStatus = 6 // the operation contradicts itself
 	Stale        OpStatus = 8 // OpenSession: the member has opened a later one
 	DroppedReply OpStatus = 7 // done at Revision; the response was too large to keep for a retry
+	// OpenSession, Admit: another directory is known under the member's id.
+	OtherIdentity OpStatus = 9
+	// OpenSession: this directory's member was removed.
+	RemovedMember OpStatus = 10
 )
 
 // OpResult is the answer to one operation.

@@ -35,8 +35,12 @@ type Insides struct {
 	Chain func() (index uint64, chain [32]byte)
 	// Plant writes a value past raft, to see that checks notice.
 	Plant func(key, value string) error
+	// Knows says whether this member has applied the present start of another.
+	Knows func(other any) bool
 	// Installed counts the snapshots installed since Open.
 	Installed func() int
+	// FirstIndex is that of the oldest entry in the log.
+	FirstIndex func() uint64
 	// Leaks tells what of the store is still there after Close; "" if nothing.
 	Leaks func() string
 }

@@ -14,7 +14,7 @@ import (
 // compiled, and run.
 var compiledExamples = []string{"example_test.go", "examples/embed/main.go"}
 
-var documents = []string{"README.md", "docs/architecture.md", "docs/guarantees.md"}
+var documents = []string{"README.md", "docs/architecture.md", "docs/guarantees.md", "docs/monitoring.md"}
 
 func TestReadmeCode(t *testing.T) {
 	var code string

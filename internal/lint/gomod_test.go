@@ -18,6 +18,7 @@ var allowed = map[string]string{
 	"github.com/cockroachdb/pebble/v2":     "storage engine of state and log",
 	"github.com/Jille/raft-grpc-transport": "the generated messages of the protocol between members",
 	"github.com/hashicorp/raft-boltdb/v2":  "store/boltlog is made of it; linked only by who imports that",
+	"github.com/prometheus/client_golang":  "package metrics; Pebble requires and links it anyway",
 	"go.etcd.io/bbolt":                     "the file under store/boltlog, newer than raft-boltdb asks for",
 	"google.golang.org/grpc":               "members and clients talk it",
 	"google.golang.org/protobuf":           "run time of the generated messages",

@@ -58,6 +58,11 @@ var importRules = []importRule{
 		never: []string{"./store/boltlog", boltModule, "go.etcd.io/bbolt", "github.com/boltdb/bolt"},
 	},
 	{
+		why:   "what a store counts are plain numbers: who watches it is the application's choice",
+		but:   []string{"metrics", "examples"},
+		never: []string{"github.com/prometheus"},
+	},
+	{
 		why: "a client process links neither engine nor raft",
 		in:  []string{"client"}, reach: true,
 		only: []string{"std", "./client", "./kv", "./api", "./internal/wireerr", grpcModule, "google.golang.org/protobuf", "google.golang.org/genproto"},
@@ -171,6 +176,7 @@ func TestImportsPlanted(t *testing.T) {
 		{".", "testing", "package . imports testing"},
 		{".", module + "/replkvtest", "package . imports"},
 		{"examples/node", module + "/transport/memnet", "fake network"},
+		{".", "github.com/prometheus/client_golang/prometheus", "package . imports github.com/prometheus"},
 		{"metrics", "expvar", "package metrics imports expvar"},
 	} {
 		pkgs := []pkg{

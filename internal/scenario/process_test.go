@@ -20,7 +20,7 @@ import (
 	"github.com/replkv/replkv/client"
 )
 
-// cluster is three node processes on loopback.
+// cluster is node processes on loopback.
 type cluster struct {
 	t     *testing.T
 	bin   string
@@ -30,6 +30,9 @@ type cluster struct {
 
 type node struct {
 	id, addr string
+	joins    bool // a cluster that runs; else it is one of the first
+	removed  bool
+	conn     *grpc.ClientConn
 	cmd      *exec.Cmd
 	log      *syncBuffer
 	kv       *client.Client
@@ -62,24 +65,43 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatalf("build examples/node: %v\n%s", err, out)
 	}
 	t.Cleanup(c.close)
-	for i := range 3 {
-		n := &node{id: fmt.Sprint(i + 1), addr: freeAddr(t)}
-		conn, err := grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		n.status, n.text = replkvv1.NewClusterClient(conn), replkvv1.NewTextKVClient(conn)
-		if n.kv, err = client.Dial(client.Config{Endpoints: []string{n.addr}, Insecure: true}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { n.kv.Close() })
-		c.nodes = append(c.nodes, n)
+	for range 3 {
+		c.add()
 	}
 	for _, n := range c.nodes {
 		c.start(n)
 	}
 	return c
+}
+
+// add makes room for a node.
+func (c *cluster) add() *node {
+	n := &node{id: fmt.Sprint(len(c.nodes) + 1)}
+	c.nodes = append(c.nodes, n)
+	c.place(n)
+	c.t.Cleanup(func() { n.leave() })
+	return n
+}
+
+// place gives a node an address, and connects to it.
+func (c *cluster) place(n *node) {
+	n.leave()
+	n.addr = freeAddr(c.t)
+	var err error
+	if n.conn, err = grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		c.t.Fatal(err)
+	}
+	n.status, n.text = replkvv1.NewClusterClient(n.conn), replkvv1.NewTextKVClient(n.conn)
+	if n.kv, err = client.Dial(client.Config{Endpoints: []string{n.addr}, Insecure: true}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (n *node) leave() {
+	if n.conn != nil {
+		n.conn.Close()
+		n.kv.Close()
+	}
 }
 
 // freeAddr finds a port that nobody has now. Somebody may take it before the
@@ -95,14 +117,23 @@ func freeAddr(t *testing.T) string {
 
 func (c *cluster) start(n *node) {
 	c.t.Helper()
-	var peers []string
+	var peers, addrs []string
 	for _, p := range c.nodes {
-		if p != n {
-			peers = append(peers, p.id+"="+p.addr)
+		if p != n && !p.removed {
+			addrs = append(addrs, p.addr)
+			if !p.joins {
+				peers = append(peers, p.id+"="+p.addr)
+			}
 		}
 	}
 	n.log = &syncBuffer{}
-	n.cmd = exec.Command(c.bin, "-v", "-addr", n.addr, "-dir", filepath.Join(c.dir, "data-"+n.id), n.id, strings.Join(peers, ","))
+	args := []string{"-v", "-addr", n.addr, "-dir", filepath.Join(c.dir, "data-"+n.id), n.id}
+	if n.joins {
+		args = append(args, "-join", strings.Join(addrs, ","))
+	} else {
+		args = append(args, strings.Join(peers, ","))
+	}
+	n.cmd = exec.Command(c.bin, args...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	if err := n.cmd.Start(); err != nil {
 		c.t.Fatal(err)

@@ -91,12 +91,16 @@ func (c *cluster) away(n int) {
 // equal scans every node's own state and compares.
 func (c *cluster) equal() {
 	c.t.Helper()
-	rev, err := c.nodes[0].kv.Revision(c.t.Context())
+	last := c.nodes[len(c.nodes)-1]
+	rev, err := last.kv.Revision(c.t.Context())
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var first int
-	for i, n := range c.nodes {
+	first := -1
+	for _, n := range c.nodes {
+		if n.removed {
+			continue
+		}
 		items := 0
 		hash := uint64(14695981039346656037)
 		for item, err := range n.kv.Scan(c.t.Context(), kv.All(), kv.AtRevision(rev)) {
@@ -108,10 +112,10 @@ func (c *cluster) equal() {
 			}
 			items++
 		}
-		if i == 0 {
+		if first == -1 {
 			first = int(hash)
 		} else if int(hash) != first {
-			c.t.Errorf("node %s holds other data than node %s (%d items)", n.id, c.nodes[0].id, items)
+			c.t.Errorf("node %s holds other data than those before it (%d items)", n.id, items)
 		}
 	}
 }

@@ -2,6 +2,9 @@ package service
 
 import (
 	"math"
+	"net"
+	"regexp"
+	"time"
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
 	"github.com/replkv/replkv/kv"
@@ -33,14 +36,18 @@ func keyRange(r *replkvv1.Range) (kv.Range, error) {
 func readOptions(o *replkvv1.ReadOptions) ([]kv.ReadOption, error) {
 	var out []kv.ReadOption
 	switch {
-	case o.GetAtLeast() < 0 || o.GetRevision() < 0:
-		return nil, invalid("a negative revision")
+	case o.GetAtLeast() < 0 || o.GetRevision() < 0 || o.GetMaxStalenessMs() < 0:
+		return nil, invalid("a negative revision or staleness")
 	case o.GetLocal() && o.GetAtLeast() > 0:
 		return nil, invalid("both local and at_least")
+	case o.GetMaxStalenessMs() > 0 && (o.GetLocal() || o.GetAtLeast() > 0):
+		return nil, invalid("max_staleness_ms with local or at_least")
 	case o.GetLocal():
 		out = append(out, kv.Local())
 	case o.GetAtLeast() > 0:
 		out = append(out, kv.AtLeast(kv.Revision(o.GetAtLeast())))
+	case o.GetMaxStalenessMs() > 0:
+		out = append(out, kv.MaxStaleness(time.Duration(min(o.GetMaxStalenessMs(), math.MaxInt64/int64(time.Millisecond)))*time.Millisecond))
 	}
 	if o.GetRevision() > 0 {
 		out = append(out, kv.AtRevision(kv.Revision(o.GetRevision())))
@@ -99,4 +106,42 @@ func deleteOptions(c *replkvv1.Condition, returnPrev bool) ([]kv.DeleteOption, e
 		out = append(out, kv.ReturnPrev())
 	}
 	return out, err
+}
+
+// validID is what package replkv takes for a member's id.
+var validID = regexp.MustCompile(`^[a-z0-9.-]{1,63}$`)
+
+func memberID(id string) error {
+	if !validID.MatchString(id) {
+		return invalid("the member's id %.64q is not 1 to 63 of [a-z0-9.-]", id)
+	}
+	return nil
+}
+
+func newMember(id, addr string) error {
+	if err := memberID(id); err != nil {
+		return err
+	}
+	return address(addr)
+}
+
+// address wants what members can dial: no port that the system would choose,
+// and no host that means any.
+func address(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	switch ip := net.ParseIP(host); {
+	case err != nil || port == "" || port == "0":
+		return invalid("the address %.256q is not host:port", addr)
+	case host == "" || ip != nil && ip.IsUnspecified():
+		return invalid("the address %.256q is not one that members can dial", addr)
+	}
+	return nil
+}
+
+// ifIndex is the condition of a change, if there is one.
+func ifIndex(index *uint64) []kv.MemberOption {
+	if index == nil {
+		return nil
+	}
+	return []kv.MemberOption{kv.IfMembership(*index)}
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/internal/batch"
 	"github.com/replkv/replkv/internal/service/mount"
 	"github.com/replkv/replkv/kv"
 )
@@ -24,9 +25,18 @@ import (
 // clients see as UNAVAILABLE.
 type Backend interface {
 	kv.KV
+	kv.Cluster
 	// Status tells about the member that answers. The result becomes the
 	// caller's.
 	Status(ctx context.Context) (*replkvv1.StatusResponse, error)
+	// GetMany reads keys linearizably and calls fn with each result in order, until
+	// it says false.
+	GetMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error
+	// OpenSession opens a session that nobody has had before.
+	OpenSession(ctx context.Context) (batch.Session, error)
+	// Write does a batch, or has done it, and returns a result for each operation.
+	// kv.ErrSessionNotFound if there is no such session (any more).
+	Write(ctx context.Context, b *batch.Batch) ([]batch.Result, error)
 }
 
 // maxMessageBytes is gRPC's default limit of a received message, minus a

@@ -72,6 +72,8 @@ func TestSenselessRequestsAreRefused(t *testing.T) {
 		"get, no key":            get(&replkvv1.GetRequest{}),
 		"get, at least -1":       get(&replkvv1.GetRequest{Key: k, Read: &replkvv1.ReadOptions{AtLeast: -1}}),
 		"get, revision -1":       get(&replkvv1.GetRequest{Key: k, Read: &replkvv1.ReadOptions{Revision: -1}}),
+		"get, staleness -1":      get(&replkvv1.GetRequest{Key: k, Read: &replkvv1.ReadOptions{MaxStalenessMs: -1}}),
+		"get, local staleness":   get(&replkvv1.GetRequest{Key: k, Read: &replkvv1.ReadOptions{Local: true, MaxStalenessMs: 1}}),
 		"get, local at least":    get(&replkvv1.GetRequest{Key: k, Read: &replkvv1.ReadOptions{Local: true, AtLeast: 1}}),
 		"set, no key":            set(&replkvv1.SetRequest{}),
 		"set, if revision -1":    set(&replkvv1.SetRequest{Key: k, Condition: &replkvv1.Condition{IfRevision: -1}}),
@@ -99,7 +101,7 @@ func TestSenselessRequestsAreRefused(t *testing.T) {
 
 func TestGarbageInsteadOfAMessage(t *testing.T) {
 	conn := serve(t, kvtest.NewFake())
-	for _, method := range []string{"KV/Get", "KV/Set", "KV/Delete", "KV/DeleteRange", "KV/Revision", "Cluster/Status", "TextKV/Set"} {
+	for _, method := range []string{"KV/Get", "KV/Set", "KV/Delete", "KV/DeleteRange", "KV/Revision", "KV/OpenSession", "KV/Write", "Cluster/Status", "Cluster/AddVoter", "TextKV/Set"} {
 		err := conn.Invoke(t.Context(), "/replkv.v1."+method, rawMessage{0xff, 0xff, 0xff}, &replkvv1.GetResponse{}, grpc.ForceCodec(rawCodec{}))
 		if err == nil {
 			t.Errorf("%s took garbage", method)
@@ -169,12 +171,13 @@ func TestAfterClose(t *testing.T) {
 	_, err2 := c.Set(ctx, &replkvv1.SetRequest{Key: []byte("k")})
 	_, err3 := text.Delete(ctx, &replkvv1.TextDeleteRequest{Key: "k"})
 	_, err4 := replkvv1.NewClusterClient(conn).Status(ctx, &replkvv1.StatusRequest{})
+	_, err5 := replkvv1.NewClusterClient(conn).Remove(ctx, &replkvv1.RemoveRequest{Id: "b"})
 	stream, err := c.Scan(ctx, &replkvv1.ScanRequest{Range: &replkvv1.Range{Open: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err5 := stream.Recv()
-	for _, err := range []error{err1, err2, err3, err4, err5} {
+	_, err6 := stream.Recv()
+	for _, err := range []error{err1, err2, err3, err4, err5, err6} {
 		wantStatus(t, err, codes.Unavailable, "CLOSED", refused)
 	}
 }

@@ -28,6 +28,7 @@ var table = []struct {
 }{
 	{kv.ErrNotFound, codes.NotFound, "NOT_FOUND"},
 	{kv.ErrLeaseNotFound, codes.NotFound, "LEASE_NOT_FOUND"},
+	{kv.ErrSessionNotFound, codes.NotFound, "SESSION_NOT_FOUND"},
 	{kv.ErrConflict, codes.FailedPrecondition, "CONFLICT"}, // not ABORTED: the same request will not succeed later
 	{kv.ErrCompacted, codes.OutOfRange, "COMPACTED"},
 	{kv.ErrFutureRevision, codes.OutOfRange, "FUTURE_REVISION"},
@@ -38,6 +39,9 @@ var table = []struct {
 	{kv.ErrQuota, codes.ResourceExhausted, "QUOTA"},
 	{kv.ErrRemoved, codes.FailedPrecondition, "REMOVED"},
 	{kv.ErrWrongCluster, codes.FailedPrecondition, "WRONG_CLUSTER"},
+	{kv.ErrMemberNotFound, codes.NotFound, "MEMBER_NOT_FOUND"},
+	{kv.ErrUnsafeChange, codes.FailedPrecondition, "UNSAFE_CHANGE"},
+	{kv.ErrStaleIdentity, codes.FailedPrecondition, "STALE_IDENTITY"},
 	{kv.ErrFormatTooNew, codes.FailedPrecondition, "FORMAT_TOO_NEW"},
 	{kv.ErrDirLocked, codes.FailedPrecondition, "DIR_LOCKED"},
 	{kv.ErrCorrupt, codes.DataLoss, "CORRUPT"},

@@ -19,3 +19,6 @@ func Crash(fs *Mem, seed uint64) *Mem {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 }
+
+// CrashHard is a Crash that loses all that was not synced.
+func CrashHard(fs *Mem) *Mem { return fs.CrashClone(vfs.CrashCloneCfg{}) }

@@ -93,7 +93,21 @@ func (l *Log) write(op string, fn func() error) error {
 		return ErrClosed
 	}
 	defer l.gate.Leave()
-	return l.worker.do(op, l.opts.WriteDeadline, fn)
+	return l.worker.do(op, l.opts.WriteDeadline, func() error { return l.survive(fn) })
+}
+
+// survive runs fn; if Pebble panics in it, that is a fatal error.
+func (l *Log) survive(fn func() error) error {
+	err, returned := error(nil), false
+	func() {
+		defer l.engine.survive(&err)
+		err = fn()
+		returned = true
+	}()
+	if !returned {
+		return l.failed.fail(err)
+	}
+	return err
 }
 
 // commit applies batch; any error is fatal, since it is unknown what a disk

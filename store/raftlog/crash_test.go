@@ -2,6 +2,7 @@ package raftlog_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -26,7 +27,7 @@ type acked struct {
 func newAcked() *acked { return &acked{terms: make(map[uint64]uint64)} }
 
 // step does one random operation; what it acknowledges goes into a.
-func (a *acked) step(l *raftlog.Log, rng *rand.Rand, term uint64) error {
+func (a *acked) step(l raftlog.Store, rng *rand.Rand, term uint64) error {
 	switch op := rng.IntN(10); {
 	case op < 6 || a.last < a.first+20:
 		from := a.last + 1
@@ -64,8 +65,15 @@ func (a *acked) step(l *raftlog.Log, rng *rand.Rand, term uint64) error {
 // or a newer stable value.
 func (a *acked) holds(t *testing.T, l *raftlog.Log, torn bool) {
 	t.Helper()
-	if err := l.Verify(); err != nil {
+	if err := a.lost(l, torn); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// lost says what a store lacks that holds should find.
+func (a *acked) lost(l *raftlog.Log, torn bool) error {
+	if err := l.Verify(); err != nil {
+		return err
 	}
 	first, _ := l.FirstIndex()
 	last, _ := l.LastIndex()
@@ -74,24 +82,25 @@ func (a *acked) holds(t *testing.T, l *raftlog.Log, torn bool) {
 		low, high = low+10, high-min(high, 10)
 	}
 	if high >= low && high > 0 && (first > low || last < high || (!torn && last != high)) {
-		t.Fatalf("log is %d-%d, acknowledged %d-%d (torn %v)", first, last, a.first, a.last, torn)
+		return fmt.Errorf("log is %d-%d, acknowledged %d-%d (torn %v)", first, last, a.first, a.last, torn)
 	}
 	for index := low; index <= high && index > 0; index++ {
 		var got raft.Log
 		if err := l.GetLog(index, &got); err != nil {
-			t.Fatalf("GetLog(%d): %v", index, err)
+			return fmt.Errorf("GetLog(%d): %w", index, err)
 		}
 		if err := logtest.Same(&got, logtest.Entry(index, a.terms[index])); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
 	stable, err := l.GetUint64([]byte("CurrentTerm"))
 	if err != nil && err.Error() != "not found" {
-		t.Fatal(err)
+		return err
 	}
 	if stable != a.stable && !(torn && stable > a.stable) {
-		t.Fatalf("stable value %d, acknowledged %d", stable, a.stable)
+		return fmt.Errorf("stable value %d, acknowledged %d", stable, a.stable)
 	}
+	return nil
 }
 
 // TestCrash: the machine dies after any operation; what was acknowledged is there.

@@ -46,6 +46,14 @@ type GuardOptions struct {
 	// PinTimeout is how long a pin lasts without progress. 0:
 	// DefaultPinTimeout; negative: for ever.
 	PinTimeout time.Duration
+	// Floor remembers what the store promised; see [Guard.CheckFloor]. The
+	// Guard writes it: with each term and vote, before the log's end is cut
+	// off, at most once per second as the log grows, and at Close, which
+	// closes it. nil: none.
+	Floor *Floor
+	// Applied is the state machine's applied index, for the floor. Any
+	// goroutine calls it; it must not block. nil: none.
+	Applied func() uint64
 }
 
 const (
@@ -96,7 +104,8 @@ var (
 // in-flight futures fail, Shutdown().Error() returns. Futures of calls made
 // afterwards may never be answered; select on more than the future. So only
 // raft's own goroutines may call an armed Guard's LogStore and StableStore
-// methods; Pin, BytesFrom, Err, Failed and Close are for everyone.
+// methods; Pin, BytesFrom, BelowFloor, ReachedFloor, Whole, Err, Failed and Close
+// are for everyone.
 //
 // The transport must refuse pipelines (raft.ErrPipelineReplicationNotSupported):
 // raft's pipelineReplicate leaves a helper behind when it is ended, for which
@@ -113,6 +122,7 @@ type Guard struct {
 	closed atomic.Bool
 	worker *worker // runs writes that the store does not bound; else nil
 	sizer  sizer   // nil if the store does not count bytes
+	keeper *keeper // of the floor; nil if there is none
 	pins   pins
 
 	closeOnce sync.Once
@@ -123,7 +133,7 @@ type sizer interface {
 	BytesFrom(index uint64) int64
 }
 
-// NewGuard wraps store. Close closes both.
+// NewGuard wraps store. Close closes both, and the floor.
 func NewGuard(store Store, o GuardOptions) *Guard {
 	o = o.withDefaults()
 	g := &Guard{store: store, opts: o, failed: newFailure(o.Logger, o.OnFatal)}
@@ -131,6 +141,9 @@ func NewGuard(store Store, o GuardOptions) *Guard {
 	bounded, ok := store.(interface{ WritesBounded() bool })
 	if o.Deadline > 0 && (!ok || !bounded.WritesBounded()) {
 		g.worker = startWorker(g.failed)
+	}
+	if o.Floor != nil {
+		g.keeper = startKeeper(o, g.failed)
 	}
 	if s, ok := store.(interface{ OnFailure(func(error)) }); ok {
 		s.OnFailure(g.Fail)
@@ -187,11 +200,18 @@ func (g *Guard) close() error {
 	if g.worker != nil {
 		g.worker.stop()
 	}
+	var floorErr error
+	if g.keeper != nil {
+		floorErr = g.keeper.close()
+	}
 	closer, ok := g.store.(io.Closer)
 	if !ok || errors.Is(g.failed.err(), ErrStalled) {
-		return g.failed.err()
+		return cmp.Or(g.failed.err(), floorErr)
 	}
-	return closer.Close()
+	if err := closer.Close(); err != nil {
+		return err
+	}
+	return floorErr
 }
 
 // leave turns an error into what raft gets to see: nothing, once armed.

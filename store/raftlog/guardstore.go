@@ -27,16 +27,24 @@ func (g *Guard) GetLog(index uint64, entry *raft.Log) error {
 
 // StoreLog is the store's; see raft.LogStore.
 func (g *Guard) StoreLog(entry *raft.Log) error {
-	return g.write("StoreLog", func() error { return g.store.StoreLog(entry) })
+	err := g.write("StoreLog", func() error { return g.store.StoreLog(entry) })
+	if err == nil && g.keeper != nil {
+		g.keeper.stored(entry)
+	}
+	return err
 }
 
 // StoreLogs is the store's; see raft.LogStore.
 func (g *Guard) StoreLogs(entries []*raft.Log) error {
-	return g.write("StoreLogs", func() error { return g.store.StoreLogs(entries) })
+	err := g.write("StoreLogs", func() error { return g.store.StoreLogs(entries) })
+	if err == nil && g.keeper != nil && len(entries) > 0 {
+		g.keeper.stored(entries[len(entries)-1])
+	}
+	return err
 }
 
 // DeleteRange is the store's, but of a prefix it may delete less: see
-// [GuardOptions] and [Guard.Pin].
+// [GuardOptions] and [Guard.Pin]. Before the end goes, the floor is lowered.
 func (g *Guard) DeleteRange(low, high uint64) error {
 	first, err := g.FirstIndex()
 	if err != nil {
@@ -56,6 +64,11 @@ func (g *Guard) DeleteRange(low, high uint64) error {
 			return nil
 		}
 	}
+	if last > 0 && low <= last && high >= last {
+		if err := g.keepCut(first, low); err != nil {
+			return err
+		}
+	}
 	return g.write("DeleteRange", func() error { return g.store.DeleteRange(low, high) })
 }
 
@@ -65,9 +78,13 @@ func (g *Guard) IsMonotonic() bool {
 	return ok && m.IsMonotonic()
 }
 
-// Set is the store's; see raft.StableStore.
+// Set is the store's; see raft.StableStore. A vote is in the floor, too, when
+// it returns.
 func (g *Guard) Set(key, value []byte) error {
-	return g.write("Set", func() error { return g.store.Set(key, value) })
+	if err := g.write("Set", func() error { return g.store.Set(key, value) }); err != nil {
+		return err
+	}
+	return g.keepVote(key, value)
 }
 
 // Get is the store's; see raft.StableStore.
@@ -79,9 +96,13 @@ func (g *Guard) Get(key []byte) (value []byte, err error) {
 	return value, err
 }
 
-// SetUint64 is the store's; see raft.StableStore.
+// SetUint64 is the store's; see raft.StableStore. A term is in the floor, too,
+// when it returns.
 func (g *Guard) SetUint64(key []byte, value uint64) error {
-	return g.write("SetUint64", func() error { return g.store.SetUint64(key, value) })
+	if err := g.write("SetUint64", func() error { return g.store.SetUint64(key, value) }); err != nil {
+		return err
+	}
+	return g.keepTerm(key, value)
 }
 
 // GetUint64 is the store's; see raft.StableStore.

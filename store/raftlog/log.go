@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/kv"
+	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/internal/gate"
 )
 
@@ -60,21 +61,39 @@ func Open(dir string, o Options) (*Log, error) {
 	// deadline: replaying Pebble's own log may take long.
 	if err := l.worker.do("open", 0, func() error { return l.open(dir) }); err != nil {
 		l.worker.stop()
+		l.abandon()
 		return nil, fmt.Errorf("open raft log: %w", err)
 	}
 	return l, nil
 }
 
-func (l *Log) open(dir string) error {
-	db, err := pebble.Open(dir, l.engine.options(l.opts.FS))
+func (l *Log) open(dir string) (err error) {
+	defer l.engine.survive(&err)
+	fs, opened := disk.ForEngine(l.opts.FS, dir, l.engine.strand)
+	db, err := pebble.Open(dir, l.engine.options(fs))
 	if err != nil {
-		return marked(err)
+		return disk.OpenError(err)
 	}
+	opened()
 	l.db = db
-	if err := l.load(); err != nil {
-		return errors.Join(err, db.Close())
+	return l.load()
+}
+
+// abandon closes the engine after an Open that failed. Damage that Pebble meets in
+// the background fails the log while the worker still opens it, or has just done
+// so; an engine that is left open would look at the same damage for ever.
+func (l *Log) abandon() {
+	select {
+	case <-l.worker.ended:
+	case <-l.engine.parked:
 	}
-	return nil
+	select {
+	case <-l.engine.parked: // it cannot be closed any more
+	default:
+		if l.db != nil {
+			l.db.Close() // why it is closed is the error that matters
+		}
+	}
 }
 
 // load checks the format row, or writes it to an empty engine, and finds the
@@ -204,6 +223,11 @@ func (l *Log) close() error {
 		case <-expired:
 			return l.failed.fail(stalled("close", l.opts.WriteDeadline))
 		}
+	}
+	select {
+	case <-l.engine.parked:
+		return l.failed.err()
+	default:
 	}
 	go func() { closed <- l.db.Close() }()
 	select {

@@ -15,11 +15,13 @@ func TestConformance(t *testing.T) {
 		fs      func() vfs.FS
 		options raftlog.Options
 		guard   bool
+		files   bool // deletions find entries in files, not in memory
 	}{
 		"disk":          {fs: func() vfs.FS { return vfs.Default }},
 		"memory":        {fs: func() vfs.FS { return vfs.NewMem() }},
 		"without cache": {fs: func() vfs.FS { return vfs.NewMem() }, options: raftlog.Options{CacheBytes: -1}},
 		"small cache":   {fs: func() vfs.FS { return vfs.NewMem() }, options: raftlog.Options{CacheBytes: 2000}},
+		"files":         {fs: func() vfs.FS { return vfs.NewMem() }, files: true},
 		"guarded":       {fs: func() vfs.FS { return vfs.NewMem() }, guard: true},
 		"guard's worker": {fs: func() vfs.FS { return vfs.NewMem() }, guard: true,
 			options: raftlog.Options{WriteDeadline: -1}},
@@ -34,11 +36,24 @@ func TestConformance(t *testing.T) {
 					if mode.guard {
 						return raftlog.NewGuard(l, raftlog.GuardOptions{TrailingBytes: -1})
 					}
+					if mode.files {
+						return filed{l}
+					}
 					return l
 				}
 			})
 		})
 	}
+}
+
+// filed flushes before each deletion.
+type filed struct{ *raftlog.Log }
+
+func (f filed) DeleteRange(low, high uint64) error {
+	if err := f.Flush(); err != nil {
+		return err
+	}
+	return f.Log.DeleteRange(low, high)
 }
 
 func open(t testing.TB, dir string, o raftlog.Options) *raftlog.Log {

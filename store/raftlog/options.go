@@ -11,7 +11,7 @@ const (
 	// DefaultCacheBytes holds what replication to followers that keep up
 	// reads. Why not smaller: entries may be 1 MiB. Why not larger: a
 	// follower that lags further is served by read-ahead at about the same cost.
-	DefaultCacheBytes = 16 << 20
+	DefaultCacheBytes = 8 << 20
 
 	// DefaultWriteDeadline is how long a write may hang. Why not shorter: a
 	// network disk that fails over pauses for seconds and comes back. Why not

@@ -24,12 +24,13 @@ type pins struct {
 type Pin struct {
 	guard    *Guard
 	index    uint64
+	bytes    int64     // that it may keep at least, whatever GuardOptions.PinBytes says
 	progress time.Time // of the last sign of progress
 }
 
 // Pin keeps the entries at index and above from being deleted as part of a
 // prefix, until Release, or until the pin is lost: it keeps more than
-// GuardOptions.PinBytes, or showed no progress for PinTimeout. The limits are
+// GuardOptions.PinBytes (but see Allow), or showed no progress for PinTimeout. The limits are
 // looked at when raft compacts its log. It reports false, and keeps nothing,
 // if part of those entries may be gone already.
 func (g *Guard) Pin(index uint64) (*Pin, bool) {
@@ -64,6 +65,14 @@ func (p *Pin) Touch() {
 	p.guard.pins.mu.Lock()
 	defer p.guard.pins.mu.Unlock()
 	p.progress = time.Now()
+}
+
+// Allow lets the pin keep so many bytes of the log, if GuardOptions.PinBytes are
+// fewer: what is written while a large snapshot is sent grows with its size.
+func (p *Pin) Allow(bytes int64) {
+	p.guard.pins.mu.Lock()
+	defer p.guard.pins.mu.Unlock()
+	p.bytes = bytes
 }
 
 // Held says whether the pin is neither released nor lost.
@@ -137,14 +146,14 @@ func (g *Guard) clampBytes(first, high uint64) uint64 {
 // read the disk, without holding the mutex.
 func (g *Guard) expirePins() {
 	g.pins.mu.Lock()
-	indexes := make(map[*Pin]uint64, len(g.pins.held))
+	indexes, limits := make(map[*Pin]uint64, len(g.pins.held)), make(map[*Pin]int64, len(g.pins.held))
 	for p := range g.pins.held {
-		indexes[p] = p.index
+		indexes[p], limits[p] = p.index, max(p.bytes, g.opts.PinBytes)
 	}
 	g.pins.mu.Unlock()
 	large := make(map[*Pin]bool)
 	for p, index := range indexes {
-		large[p] = g.opts.PinBytes > 0 && g.BytesFrom(index) > g.opts.PinBytes
+		large[p] = g.opts.PinBytes > 0 && g.BytesFrom(index) > limits[p]
 	}
 	g.pins.mu.Lock()
 	defer g.pins.mu.Unlock()

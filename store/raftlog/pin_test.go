@@ -135,11 +135,18 @@ func TestPinLimits(t *testing.T) {
 		g, l := guarded(t, 100, raftlog.GuardOptions{TrailingBytes: -1, PinBytes: 80 * rowBytes, PinTimeout: time.Minute})
 		defer g.Close()
 		large, _ := g.Pin(10)
+		allowed, _ := g.Pin(12)
+		allowed.Allow(89 * rowBytes)
 		idle, _ := g.Pin(50)
 		alive, _ := g.Pin(60)
-		compact(t, g, 90, 50)
+		compact(t, g, 90, 12)
 		if large.Held() {
 			t.Error("a pin over its bytes is held")
+		}
+		grow(t, g, 101, 101)
+		compact(t, g, 90, 50)
+		if allowed.Held() {
+			t.Error("a pin over what it was allowed is held")
 		}
 		time.Sleep(40 * time.Second)
 		alive.Touch()

@@ -1,6 +1,8 @@
 package raftlog
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -10,7 +12,7 @@ import (
 // without an entry are ignored. A range that would leave entries on both sides
 // is refused (ErrGap). The end of the log is deleted durably. The deletion of
 // a prefix becomes durable with the next StoreLogs: after a crash the log may
-// begin where it did before.
+// begin where it did before, or in between.
 func (l *Log) DeleteRange(low, high uint64) error {
 	return l.write("DeleteRange", func() error { return l.deleteRange(low, high) })
 }
@@ -36,12 +38,50 @@ func (l *Log) deleteRange(low, high uint64) error {
 // out of the engine: a reader that finds no row for an entry within the bounds
 // takes it for lost, and the log for corrupt.
 
+// deletePrefix deletes the entries from first to high.
+//
+// Rejected: a tombstone for all of them. It lies in the file of the entries that
+// were new at that time, which then overlaps the files of the old ones, and
+// compactions read and write entries again that nobody deletes: 2.7 bytes for
+// each byte of log. Without, a file is written once, moved, and deleted.
 func (l *Log) deletePrefix(first, high uint64) error {
 	l.mu.Lock()
 	l.mu.first = high + 1
 	l.mu.tail.dropBefore(high + 1)
 	l.mu.Unlock()
+	// What is in files goes by whole files, what is in memory only by a tombstone
+	// there.
+	flushed, err := l.flushed(first, high)
+	if err != nil {
+		return err
+	}
+	if flushed >= first {
+		span := pebble.KeyRange{Start: entryKey(first), End: entryKeyAfter(flushed)}
+		if err := l.db.Excise(context.Background(), span); err != nil {
+			return l.failed.fail(fmt.Errorf("raft log: %w", marked(err)))
+		}
+		first = flushed + 1
+	}
+	if first > high {
+		return nil
+	}
 	return l.deleteRows(first, high, pebble.NoSync)
+}
+
+// flushed is the newest entry from low to high that is in a file; 0 if there is
+// none.
+func (l *Log) flushed(low, high uint64) (index uint64, err error) {
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: entryKey(low), UpperBound: entryKeyAfter(high), OnlyReadGuaranteedDurable: true})
+	if err == nil {
+		if it.Last() {
+			index, err = decodeEntryKey(it.Key())
+		}
+		err = errors.Join(err, it.Close())
+	}
+	if err != nil {
+		return 0, l.failed.fail(fmt.Errorf("raft log: %w", marked(err)))
+	}
+	return index, nil
 }
 
 // deleteSuffix deletes the entries from low on; with low == first, all.

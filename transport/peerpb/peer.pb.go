@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ChangeKind int32
+
+const (
+	ChangeKind_CHANGE_UNKNOWN      ChangeKind = 0
+	ChangeKind_CHANGE_ADD_NONVOTER ChangeKind = 1
+	ChangeKind_CHANGE_ADD_VOTER    ChangeKind = 2
+	ChangeKind_CHANGE_PROMOTE      ChangeKind = 3
+	ChangeKind_CHANGE_REMOVE       ChangeKind = 4
+	ChangeKind_CHANGE_TRANSFER     ChangeKind = 5 // of leadership; "" to any
+	ChangeKind_CHANGE_MEMBERS      ChangeKind = 6 // of nothing: only tells the table
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_UNKNOWN",
+		1: "CHANGE_ADD_NONVOTER",
+		2: "CHANGE_ADD_VOTER",
+		3: "CHANGE_PROMOTE",
+		4: "CHANGE_REMOVE",
+		5: "CHANGE_TRANSFER",
+		6: "CHANGE_MEMBERS",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_UNKNOWN":      0,
+		"CHANGE_ADD_NONVOTER": 1,
+		"CHANGE_ADD_VOTER":    2,
+		"CHANGE_PROMOTE":      3,
+		"CHANGE_REMOVE":       4,
+		"CHANGE_TRANSFER":     5,
+		"CHANGE_MEMBERS":      6,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_transport_peerpb_peer_proto_enumTypes[0].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_transport_peerpb_peer_proto_enumTypes[0]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{0}
+}
+
 type ConfirmRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -304,6 +365,434 @@ func (x *ForwardResponse) GetIndex() uint64 {
 	return 0
 }
 
+type HelloRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HelloRequest) Reset() {
+	*x = HelloRequest{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HelloRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HelloRequest) ProtoMessage() {}
+
+func (x *HelloRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
+func (*HelloRequest) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{6}
+}
+
+type HelloResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaderId      string                 `protobuf:"bytes,1,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"` // "" if none is known
+	LeaderAddr    string                 `protobuf:"bytes,2,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
+	Running       bool                   `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"` // this member holds, or once held, more than the first entry of its cluster
+	Members       []*Member              `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`  // where they are, as far as known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HelloResponse) Reset() {
+	*x = HelloResponse{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HelloResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HelloResponse) ProtoMessage() {}
+
+func (x *HelloResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
+func (*HelloResponse) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HelloResponse) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+func (x *HelloResponse) GetLeaderAddr() string {
+	if x != nil {
+		return x.LeaderAddr
+	}
+	return ""
+}
+
+func (x *HelloResponse) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *HelloResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	Nonvoter      bool                   `protobuf:"varint,3,opt,name=nonvoter,proto3" json:"nonvoter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Member) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Member) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Member) GetNonvoter() bool {
+	if x != nil {
+		return x.Nonvoter
+	}
+	return false
+}
+
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // hash of the cluster token
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // the joiner's, with the rest of what it says of itself:
+	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`   // a member that does not lead hands the request on
+	Incarnation   []byte                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *JoinRequest) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+type JoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       []byte                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // the cluster id
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`    // of the configuration that has the joiner
+	Members       []*Member              `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *JoinResponse) GetCluster() []byte {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type ChangeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=replkv.peer.v1.ChangeKind" json:"kind,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	Conditional   bool                   `protobuf:"varint,4,opt,name=conditional,proto3" json:"conditional,omitempty"`
+	IfIndex       uint64                 `protobuf:"varint,5,opt,name=if_index,json=ifIndex,proto3" json:"if_index,omitempty"` // with conditional
+	Join          *JoinRequest           `protobuf:"bytes,6,opt,name=join,proto3" json:"join,omitempty"`                       // instead: what a joiner asked another member for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRequest) Reset() {
+	*x = ChangeRequest{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRequest) ProtoMessage() {}
+
+func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRequest) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeRequest) GetKind() ChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChangeKind_CHANGE_UNKNOWN
+}
+
+func (x *ChangeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ChangeRequest) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *ChangeRequest) GetConditional() bool {
+	if x != nil {
+		return x.Conditional
+	}
+	return false
+}
+
+func (x *ChangeRequest) GetIfIndex() uint64 {
+	if x != nil {
+		return x.IfIndex
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetJoin() *JoinRequest {
+	if x != nil {
+		return x.Join
+	}
+	return nil
+}
+
+type ChangeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Members       []*Member              `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeResponse) Reset() {
+	*x = ChangeResponse{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeResponse) ProtoMessage() {}
+
+func (x *ChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeResponse.ProtoReflect.Descriptor instead.
+func (*ChangeResponse) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChangeResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ChangeResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 var File_transport_peerpb_peer_proto protoreflect.FileDescriptor
 
 const file_transport_peerpb_peer_proto_rawDesc = "" +
@@ -322,11 +811,53 @@ const file_transport_peerpb_peer_proto_rawDesc = "" +
 	"\x05batch\x18\x01 \x01(\fR\x05batch\"?\n" +
 	"\x0fForwardResponse\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\fR\x06result\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index2\xf0\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x0e\n" +
+	"\fHelloRequest\"\x99\x01\n" +
+	"\rHelloResponse\x12\x1b\n" +
+	"\tleader_id\x18\x01 \x01(\tR\bleaderId\x12\x1f\n" +
+	"\vleader_addr\x18\x02 \x01(\tR\n" +
+	"leaderAddr\x12\x18\n" +
+	"\arunning\x18\x03 \x01(\bR\arunning\x120\n" +
+	"\amembers\x18\x04 \x03(\v2\x16.replkv.peer.v1.MemberR\amembers\"H\n" +
+	"\x06Member\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1a\n" +
+	"\bnonvoter\x18\x03 \x01(\bR\bnonvoter\"i\n" +
+	"\vJoinRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\fR\vincarnation\"p\n" +
+	"\fJoinResponse\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\fR\acluster\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x120\n" +
+	"\amembers\x18\x03 \x03(\v2\x16.replkv.peer.v1.MemberR\amembers\"\xd1\x01\n" +
+	"\rChangeRequest\x12.\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1a.replkv.peer.v1.ChangeKindR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\x12 \n" +
+	"\vconditional\x18\x04 \x01(\bR\vconditional\x12\x19\n" +
+	"\bif_index\x18\x05 \x01(\x04R\aifIndex\x12/\n" +
+	"\x04join\x18\x06 \x01(\v2\x1b.replkv.peer.v1.JoinRequestR\x04join\"X\n" +
+	"\x0eChangeResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x120\n" +
+	"\amembers\x18\x02 \x03(\v2\x16.replkv.peer.v1.MemberR\amembers*\x9f\x01\n" +
+	"\n" +
+	"ChangeKind\x12\x12\n" +
+	"\x0eCHANGE_UNKNOWN\x10\x00\x12\x17\n" +
+	"\x13CHANGE_ADD_NONVOTER\x10\x01\x12\x14\n" +
+	"\x10CHANGE_ADD_VOTER\x10\x02\x12\x12\n" +
+	"\x0eCHANGE_PROMOTE\x10\x03\x12\x11\n" +
+	"\rCHANGE_REMOVE\x10\x04\x12\x13\n" +
+	"\x0fCHANGE_TRANSFER\x10\x05\x12\x12\n" +
+	"\x0eCHANGE_MEMBERS\x10\x062\xc2\x03\n" +
 	"\x04Peer\x12J\n" +
 	"\aConfirm\x12\x1e.replkv.peer.v1.ConfirmRequest\x1a\x1f.replkv.peer.v1.ConfirmResponse\x12P\n" +
 	"\tReadIndex\x12 .replkv.peer.v1.ReadIndexRequest\x1a!.replkv.peer.v1.ReadIndexResponse\x12J\n" +
-	"\aForward\x12\x1e.replkv.peer.v1.ForwardRequest\x1a\x1f.replkv.peer.v1.ForwardResponseB+Z)github.com/replkv/replkv/transport/peerpbb\x06proto3"
+	"\aForward\x12\x1e.replkv.peer.v1.ForwardRequest\x1a\x1f.replkv.peer.v1.ForwardResponse\x12D\n" +
+	"\x05Hello\x12\x1c.replkv.peer.v1.HelloRequest\x1a\x1d.replkv.peer.v1.HelloResponse\x12A\n" +
+	"\x04Join\x12\x1b.replkv.peer.v1.JoinRequest\x1a\x1c.replkv.peer.v1.JoinResponse\x12G\n" +
+	"\x06Change\x12\x1d.replkv.peer.v1.ChangeRequest\x1a\x1e.replkv.peer.v1.ChangeResponseB+Z)github.com/replkv/replkv/transport/peerpbb\x06proto3"
 
 var (
 	file_transport_peerpb_peer_proto_rawDescOnce sync.Once
@@ -340,27 +871,47 @@ func file_transport_peerpb_peer_proto_rawDescGZIP() []byte {
 	return file_transport_peerpb_peer_proto_rawDescData
 }
 
-var file_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_transport_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_transport_peerpb_peer_proto_goTypes = []any{
-	(*ConfirmRequest)(nil),    // 0: replkv.peer.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 1: replkv.peer.v1.ConfirmResponse
-	(*ReadIndexRequest)(nil),  // 2: replkv.peer.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil), // 3: replkv.peer.v1.ReadIndexResponse
-	(*ForwardRequest)(nil),    // 4: replkv.peer.v1.ForwardRequest
-	(*ForwardResponse)(nil),   // 5: replkv.peer.v1.ForwardResponse
+	(ChangeKind)(0),           // 0: replkv.peer.v1.ChangeKind
+	(*ConfirmRequest)(nil),    // 1: replkv.peer.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 2: replkv.peer.v1.ConfirmResponse
+	(*ReadIndexRequest)(nil),  // 3: replkv.peer.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil), // 4: replkv.peer.v1.ReadIndexResponse
+	(*ForwardRequest)(nil),    // 5: replkv.peer.v1.ForwardRequest
+	(*ForwardResponse)(nil),   // 6: replkv.peer.v1.ForwardResponse
+	(*HelloRequest)(nil),      // 7: replkv.peer.v1.HelloRequest
+	(*HelloResponse)(nil),     // 8: replkv.peer.v1.HelloResponse
+	(*Member)(nil),            // 9: replkv.peer.v1.Member
+	(*JoinRequest)(nil),       // 10: replkv.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 11: replkv.peer.v1.JoinResponse
+	(*ChangeRequest)(nil),     // 12: replkv.peer.v1.ChangeRequest
+	(*ChangeResponse)(nil),    // 13: replkv.peer.v1.ChangeResponse
 }
 var file_transport_peerpb_peer_proto_depIdxs = []int32{
-	0, // 0: replkv.peer.v1.Peer.Confirm:input_type -> replkv.peer.v1.ConfirmRequest
-	2, // 1: replkv.peer.v1.Peer.ReadIndex:input_type -> replkv.peer.v1.ReadIndexRequest
-	4, // 2: replkv.peer.v1.Peer.Forward:input_type -> replkv.peer.v1.ForwardRequest
-	1, // 3: replkv.peer.v1.Peer.Confirm:output_type -> replkv.peer.v1.ConfirmResponse
-	3, // 4: replkv.peer.v1.Peer.ReadIndex:output_type -> replkv.peer.v1.ReadIndexResponse
-	5, // 5: replkv.peer.v1.Peer.Forward:output_type -> replkv.peer.v1.ForwardResponse
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	9,  // 0: replkv.peer.v1.HelloResponse.members:type_name -> replkv.peer.v1.Member
+	9,  // 1: replkv.peer.v1.JoinResponse.members:type_name -> replkv.peer.v1.Member
+	0,  // 2: replkv.peer.v1.ChangeRequest.kind:type_name -> replkv.peer.v1.ChangeKind
+	10, // 3: replkv.peer.v1.ChangeRequest.join:type_name -> replkv.peer.v1.JoinRequest
+	9,  // 4: replkv.peer.v1.ChangeResponse.members:type_name -> replkv.peer.v1.Member
+	1,  // 5: replkv.peer.v1.Peer.Confirm:input_type -> replkv.peer.v1.ConfirmRequest
+	3,  // 6: replkv.peer.v1.Peer.ReadIndex:input_type -> replkv.peer.v1.ReadIndexRequest
+	5,  // 7: replkv.peer.v1.Peer.Forward:input_type -> replkv.peer.v1.ForwardRequest
+	7,  // 8: replkv.peer.v1.Peer.Hello:input_type -> replkv.peer.v1.HelloRequest
+	10, // 9: replkv.peer.v1.Peer.Join:input_type -> replkv.peer.v1.JoinRequest
+	12, // 10: replkv.peer.v1.Peer.Change:input_type -> replkv.peer.v1.ChangeRequest
+	2,  // 11: replkv.peer.v1.Peer.Confirm:output_type -> replkv.peer.v1.ConfirmResponse
+	4,  // 12: replkv.peer.v1.Peer.ReadIndex:output_type -> replkv.peer.v1.ReadIndexResponse
+	6,  // 13: replkv.peer.v1.Peer.Forward:output_type -> replkv.peer.v1.ForwardResponse
+	8,  // 14: replkv.peer.v1.Peer.Hello:output_type -> replkv.peer.v1.HelloResponse
+	11, // 15: replkv.peer.v1.Peer.Join:output_type -> replkv.peer.v1.JoinResponse
+	13, // 16: replkv.peer.v1.Peer.Change:output_type -> replkv.peer.v1.ChangeResponse
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_transport_peerpb_peer_proto_init() }
@@ -373,13 +924,14 @@ func file_transport_peerpb_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transport_peerpb_peer_proto_rawDesc), len(file_transport_peerpb_peer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_transport_peerpb_peer_proto_goTypes,
 		DependencyIndexes: file_transport_peerpb_peer_proto_depIdxs,
+		EnumInfos:         file_transport_peerpb_peer_proto_enumTypes,
 		MessageInfos:      file_transport_peerpb_peer_proto_msgTypes,
 	}.Build()
 	File_transport_peerpb_peer_proto = out.File

@@ -13,6 +13,7 @@ package replkvv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -222,12 +223,13 @@ func (x *Range) GetOpen() bool {
 
 // Where a read may be answered from. All unset: linearizable.
 type ReadOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Local         bool                   `protobuf:"varint,1,opt,name=local,proto3" json:"local,omitempty"`                    // the member's state as it is, possibly stale
-	AtLeast       int64                  `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // > 0: wait until the member has applied it, then read locally
-	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`              // > 0: read as of this revision
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Local          bool                   `protobuf:"varint,1,opt,name=local,proto3" json:"local,omitempty"`                                           // the member's state as it is, possibly stale
+	AtLeast        int64                  `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`                        // > 0: wait until the member has applied it, then read locally
+	Revision       int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`                                     // > 0: read as of this revision
+	MaxStalenessMs int64                  `protobuf:"varint,4,opt,name=max_staleness_ms,json=maxStalenessMs,proto3" json:"max_staleness_ms,omitempty"` // > 0: the member's state will do if it is at most so old
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReadOptions) Reset() {
@@ -277,6 +279,13 @@ func (x *ReadOptions) GetAtLeast() int64 {
 func (x *ReadOptions) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *ReadOptions) GetMaxStalenessMs() int64 {
+	if x != nil {
+		return x.MaxStalenessMs
 	}
 	return 0
 }
@@ -422,6 +431,148 @@ func (x *GetResponse) GetItem() *Item {
 	return nil
 }
 
+type GetManyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // at most 4096
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetManyRequest) Reset() {
+	*x = GetManyRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetManyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetManyRequest) ProtoMessage() {}
+
+func (x *GetManyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetManyRequest.ProtoReflect.Descriptor instead.
+func (*GetManyRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetManyRequest) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// One result for each key, in their order. If there are fewer, the rest did not
+// fit the message: ask again.
+type GetManyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*GetManyResult       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetManyResponse) Reset() {
+	*x = GetManyResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetManyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetManyResponse) ProtoMessage() {}
+
+func (x *GetManyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetManyResponse.ProtoReflect.Descriptor instead.
+func (*GetManyResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetManyResponse) GetResults() []*GetManyResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type GetManyResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Item          *Item                  `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`   // unset: absent
+	Error         []byte                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"` // an encoded google.rpc.Status; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetManyResult) Reset() {
+	*x = GetManyResult{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetManyResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetManyResult) ProtoMessage() {}
+
+func (x *GetManyResult) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetManyResult.ProtoReflect.Descriptor instead.
+func (*GetManyResult) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetManyResult) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *GetManyResult) GetError() []byte {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type SetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -433,7 +584,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[6]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +596,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[6]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +609,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{6}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetRequest) GetKey() []byte {
@@ -491,7 +642,7 @@ type SetResponse struct {
 
 func (x *SetResponse) Reset() {
 	*x = SetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[7]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +654,7 @@ func (x *SetResponse) String() string {
 func (*SetResponse) ProtoMessage() {}
 
 func (x *SetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[7]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +667,7 @@ func (x *SetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetResponse.ProtoReflect.Descriptor instead.
 func (*SetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{7}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetResponse) GetRevision() int64 {
@@ -537,7 +688,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[8]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +700,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[8]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +713,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{8}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetKey() []byte {
@@ -596,7 +747,7 @@ type DeleteRangeRequest struct {
 
 func (x *DeleteRangeRequest) Reset() {
 	*x = DeleteRangeRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[9]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +759,7 @@ func (x *DeleteRangeRequest) String() string {
 func (*DeleteRangeRequest) ProtoMessage() {}
 
 func (x *DeleteRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[9]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +772,7 @@ func (x *DeleteRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRangeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRangeRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{9}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRangeRequest) GetRange() *Range {
@@ -649,7 +800,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[10]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +812,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[10]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +825,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{10}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteResponse) GetDeleted() int64 {
@@ -711,7 +862,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[11]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +874,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[11]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +887,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{11}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScanRequest) GetRange() *Range {
@@ -785,7 +936,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[12]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +948,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[12]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,12 +961,376 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{12}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScanResponse) GetItems() []*Item {
 	if x != nil {
 		return x.Items
+	}
+	return nil
+}
+
+type OpenSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionRequest) Reset() {
+	*x = OpenSessionRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionRequest) ProtoMessage() {}
+
+func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
+func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+}
+
+type OpenSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // 16 bytes; whoever knows them can use the session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionResponse) Reset() {
+	*x = OpenSessionResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionResponse) ProtoMessage() {}
+
+func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
+func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OpenSessionResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// A batch of a session.
+type WriteRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Of this batch in the session, from 1, each number once. It may be at most 64
+	// above low_water, else INVALID_ARGUMENT.
+	Seq           uint64            `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	LowWater      uint64            `protobuf:"varint,3,opt,name=low_water,json=lowWater,proto3" json:"low_water,omitempty"` // all batches up to here have been answered: forget their results
+	Operations    []*WriteOperation `protobuf:"bytes,4,rep,name=operations,proto3" json:"operations,omitempty"`              // at most 4096
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteRequest) Reset() {
+	*x = WriteRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteRequest) ProtoMessage() {}
+
+func (x *WriteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
+func (*WriteRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WriteRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *WriteRequest) GetLowWater() uint64 {
+	if x != nil {
+		return x.LowWater
+	}
+	return 0
+}
+
+func (x *WriteRequest) GetOperations() []*WriteOperation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+type WriteOperation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Operation:
+	//
+	//	*WriteOperation_Set
+	//	*WriteOperation_Delete
+	//	*WriteOperation_DeleteRange
+	Operation     isWriteOperation_Operation `protobuf_oneof:"operation"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteOperation) Reset() {
+	*x = WriteOperation{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteOperation) ProtoMessage() {}
+
+func (x *WriteOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteOperation.ProtoReflect.Descriptor instead.
+func (*WriteOperation) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WriteOperation) GetOperation() isWriteOperation_Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetSet() *SetRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Set); ok {
+			return x.Set
+		}
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetDelete() *DeleteRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetDeleteRange() *DeleteRangeRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_DeleteRange); ok {
+			return x.DeleteRange
+		}
+	}
+	return nil
+}
+
+type isWriteOperation_Operation interface {
+	isWriteOperation_Operation()
+}
+
+type WriteOperation_Set struct {
+	Set *SetRequest `protobuf:"bytes,1,opt,name=set,proto3,oneof"`
+}
+
+type WriteOperation_Delete struct {
+	Delete *DeleteRequest `protobuf:"bytes,2,opt,name=delete,proto3,oneof"`
+}
+
+type WriteOperation_DeleteRange struct {
+	DeleteRange *DeleteRangeRequest `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
+}
+
+func (*WriteOperation_Set) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Delete) isWriteOperation_Operation() {}
+
+func (*WriteOperation_DeleteRange) isWriteOperation_Operation() {}
+
+// One result for each operation, in their order. An error of the RPC itself is
+// one of the whole batch. SESSION_NOT_FOUND: the session was evicted, and this
+// request was not done; whether an earlier one was, is not known any more.
+type WriteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*WriteResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteResponse) Reset() {
+	*x = WriteResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteResponse) ProtoMessage() {}
+
+func (x *WriteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
+func (*WriteResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WriteResponse) GetResults() []*WriteResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type WriteResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Deleted       int64                  `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"` // of a delete
+	Prev          []*Item                `protobuf:"bytes,3,rep,name=prev,proto3" json:"prev,omitempty"`        // of a delete with return_prev
+	Error         []byte                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`      // an encoded google.rpc.Status; empty: done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteResult) Reset() {
+	*x = WriteResult{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteResult) ProtoMessage() {}
+
+func (x *WriteResult) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteResult.ProtoReflect.Descriptor instead.
+func (*WriteResult) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WriteResult) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WriteResult) GetDeleted() int64 {
+	if x != nil {
+		return x.Deleted
+	}
+	return 0
+}
+
+func (x *WriteResult) GetPrev() []*Item {
+	if x != nil {
+		return x.Prev
+	}
+	return nil
+}
+
+func (x *WriteResult) GetError() []byte {
+	if x != nil {
+		return x.Error
 	}
 	return nil
 }
@@ -828,7 +1343,7 @@ type RevisionRequest struct {
 
 func (x *RevisionRequest) Reset() {
 	*x = RevisionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[13]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1355,7 @@ func (x *RevisionRequest) String() string {
 func (*RevisionRequest) ProtoMessage() {}
 
 func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[13]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1368,7 @@ func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRequest.ProtoReflect.Descriptor instead.
 func (*RevisionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{13}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
 }
 
 type RevisionResponse struct {
@@ -865,7 +1380,7 @@ type RevisionResponse struct {
 
 func (x *RevisionResponse) Reset() {
 	*x = RevisionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1392,7 @@ func (x *RevisionResponse) String() string {
 func (*RevisionResponse) ProtoMessage() {}
 
 func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1405,7 @@ func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionResponse.ProtoReflect.Descriptor instead.
 func (*RevisionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{14}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevisionResponse) GetRevision() int64 {
@@ -908,7 +1423,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1435,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1448,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
 }
 
 type StatusResponse struct {
@@ -951,13 +1466,21 @@ type StatusResponse struct {
 	CompactedRevision int64                  `protobuf:"varint,11,opt,name=compacted_revision,json=compactedRevision,proto3" json:"compacted_revision,omitempty"`
 	Ready             bool                   `protobuf:"varint,12,opt,name=ready,proto3" json:"ready,omitempty"`
 	Members           []*Member              `protobuf:"bytes,13,rep,name=members,proto3" json:"members,omitempty"`
+	LastContact       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"`    // when the leader was last heard of; unset: never
+	LastElection      *Election              `protobuf:"bytes,15,opt,name=last_election,json=lastElection,proto3" json:"last_election,omitempty"` // unset: none was seen since the member started
+	StateBytes        int64                  `protobuf:"varint,16,opt,name=state_bytes,json=stateBytes,proto3" json:"state_bytes,omitempty"`      // on disk
+	LogBytes          int64                  `protobuf:"varint,17,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`            // of the entries in the log
+	Disk              string                 `protobuf:"bytes,18,opt,name=disk,proto3" json:"disk,omitempty"`                                     // "ok", "stalled", "failed"
+	MembershipIndex   uint64                 `protobuf:"varint,19,opt,name=membership_index,json=membershipIndex,proto3" json:"membership_index,omitempty"`
+	MayVote           bool                   `protobuf:"varint,20,opt,name=may_vote,json=mayVote,proto3" json:"may_vote,omitempty"` // false: the member's directory is not proven to be whole
+	Error             string                 `protobuf:"bytes,21,opt,name=error,proto3" json:"error,omitempty"`                     // what stopped the store; empty while it works
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1492,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1505,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -1076,18 +1599,75 @@ func (x *StatusResponse) GetMembers() []*Member {
 	return nil
 }
 
+func (x *StatusResponse) GetLastContact() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastContact
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetLastElection() *Election {
+	if x != nil {
+		return x.LastElection
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetStateBytes() int64 {
+	if x != nil {
+		return x.StateBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetLogBytes() int64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetMembershipIndex() uint64 {
+	if x != nil {
+		return x.MembershipIndex
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetMayVote() bool {
+	if x != nil {
+		return x.MayVote
+	}
+	return false
+}
+
+func (x *StatusResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	Voter         bool                   `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	Peer          *PeerState             `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"` // in a StatusResponse only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1679,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1692,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Member) GetId() string {
@@ -1136,6 +1716,545 @@ func (x *Member) GetVoter() bool {
 	return false
 }
 
+func (x *Member) GetPeer() *PeerState {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+// What the member that answers knows of another.
+type PeerState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LastError     string                 `protobuf:"bytes,1,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`       // of the newest RPC to it; empty: it was answered
+	LastContact   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // when it last answered; unset: never
+	MatchIndex    uint64                 `protobuf:"varint,3,opt,name=match_index,json=matchIndex,proto3" json:"match_index,omitempty"`   // the newest log entry it is known to have; leader only
+	Lag           uint64                 `protobuf:"varint,4,opt,name=lag,proto3" json:"lag,omitempty"`                                   // log entries it lacks; leader only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerState) Reset() {
+	*x = PeerState{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerState) ProtoMessage() {}
+
+func (x *PeerState) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
+func (*PeerState) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PeerState) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *PeerState) GetLastContact() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastContact
+	}
+	return nil
+}
+
+func (x *PeerState) GetMatchIndex() uint64 {
+	if x != nil {
+		return x.MatchIndex
+	}
+	return 0
+}
+
+func (x *PeerState) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+// A change of leader.
+type Election struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	LeaderId      string                 `protobuf:"bytes,3,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Election) Reset() {
+	*x = Election{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Election) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Election) ProtoMessage() {}
+
+func (x *Election) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Election.ProtoReflect.Descriptor instead.
+func (*Election) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Election) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Election) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Election) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+func (x *Election) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The table of members, as of a committed configuration.
+type Membership struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // grows with each change
+	Members       []*Member              `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Membership) Reset() {
+	*x = Membership{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Membership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Membership) ProtoMessage() {}
+
+func (x *Membership) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Membership.ProtoReflect.Descriptor instead.
+func (*Membership) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Membership) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Membership) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type MembersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersRequest) Reset() {
+	*x = MembersRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersRequest) ProtoMessage() {}
+
+func (x *MembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
+func (*MembersRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+}
+
+// In each change: with if_index it is made only if Membership.index is that.
+type AddVoterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // host:port that the members can dial
+	IfIndex       *uint64                `protobuf:"varint,3,opt,name=if_index,json=ifIndex,proto3,oneof" json:"if_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddVoterRequest) Reset() {
+	*x = AddVoterRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddVoterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddVoterRequest) ProtoMessage() {}
+
+func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
+func (*AddVoterRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AddVoterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AddVoterRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddVoterRequest) GetIfIndex() uint64 {
+	if x != nil && x.IfIndex != nil {
+		return *x.IfIndex
+	}
+	return 0
+}
+
+type AddNonvoterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	IfIndex       *uint64                `protobuf:"varint,3,opt,name=if_index,json=ifIndex,proto3,oneof" json:"if_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddNonvoterRequest) Reset() {
+	*x = AddNonvoterRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddNonvoterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddNonvoterRequest) ProtoMessage() {}
+
+func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
+func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *AddNonvoterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AddNonvoterRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddNonvoterRequest) GetIfIndex() uint64 {
+	if x != nil && x.IfIndex != nil {
+		return *x.IfIndex
+	}
+	return 0
+}
+
+type PromoteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	IfIndex       *uint64                `protobuf:"varint,2,opt,name=if_index,json=ifIndex,proto3,oneof" json:"if_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRequest) Reset() {
+	*x = PromoteRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRequest) ProtoMessage() {}
+
+func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
+func (*PromoteRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *PromoteRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PromoteRequest) GetIfIndex() uint64 {
+	if x != nil && x.IfIndex != nil {
+		return *x.IfIndex
+	}
+	return 0
+}
+
+type RemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	IfIndex       *uint64                `protobuf:"varint,2,opt,name=if_index,json=ifIndex,proto3,oneof" json:"if_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RemoveRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetIfIndex() uint64 {
+	if x != nil && x.IfIndex != nil {
+		return *x.IfIndex
+	}
+	return 0
+}
+
+type TransferLeadershipRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // a voter's id; empty: any other voter that is up to date
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipRequest) Reset() {
+	*x = TransferLeadershipRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipRequest) ProtoMessage() {}
+
+func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TransferLeadershipRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type TransferLeadershipResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipResponse) Reset() {
+	*x = TransferLeadershipResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipResponse) ProtoMessage() {}
+
+func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+}
+
 type TextSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1146,7 +2265,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +2277,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +2290,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -1197,7 +2316,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +2328,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +2341,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -1241,7 +2360,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +2372,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +2385,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -1285,7 +2404,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +2416,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +2429,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -1329,7 +2448,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +2460,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +2473,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -1373,7 +2492,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +2504,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +2517,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -1424,7 +2543,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +2555,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +2568,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -1505,7 +2624,7 @@ var File_api_replkv_v1_replkv_proto protoreflect.FileDescriptor
 
 const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\n" +
-	"\x1aapi/replkv/v1/replkv.proto\x12\treplkv.v1\"\xaa\x01\n" +
+	"\x1aapi/replkv/v1/replkv.proto\x12\treplkv.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12'\n" +
@@ -1516,11 +2635,12 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x05Range\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12\x12\n" +
-	"\x04open\x18\x03 \x01(\bR\x04open\"Z\n" +
+	"\x04open\x18\x03 \x01(\bR\x04open\"\x84\x01\n" +
 	"\vReadOptions\x12\x14\n" +
 	"\x05local\x18\x01 \x01(\bR\x05local\x12\x19\n" +
 	"\bat_least\x18\x02 \x01(\x03R\aatLeast\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\",\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12(\n" +
+	"\x10max_staleness_ms\x18\x04 \x01(\x03R\x0emaxStalenessMs\",\n" +
 	"\tCondition\x12\x1f\n" +
 	"\vif_revision\x18\x01 \x01(\x03R\n" +
 	"ifRevision\"J\n" +
@@ -1529,7 +2649,14 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12*\n" +
 	"\x04read\x18\x02 \x01(\v2\x16.replkv.v1.ReadOptionsR\x04read\"2\n" +
 	"\vGetResponse\x12#\n" +
-	"\x04item\x18\x01 \x01(\v2\x0f.replkv.v1.ItemR\x04item\"h\n" +
+	"\x04item\x18\x01 \x01(\v2\x0f.replkv.v1.ItemR\x04item\"$\n" +
+	"\x0eGetManyRequest\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\"E\n" +
+	"\x0fGetManyResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.replkv.v1.GetManyResultR\aresults\"J\n" +
+	"\rGetManyResult\x12#\n" +
+	"\x04item\x18\x01 \x01(\v2\x0f.replkv.v1.ItemR\x04item\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\fR\x05error\"h\n" +
 	"\n" +
 	"SetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
@@ -1557,11 +2684,33 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\areverse\x18\x04 \x01(\bR\areverse\x12\x1b\n" +
 	"\tkeys_only\x18\x05 \x01(\bR\bkeysOnly\"5\n" +
 	"\fScanResponse\x12%\n" +
-	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\x11\n" +
+	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\x14\n" +
+	"\x12OpenSessionRequest\"/\n" +
+	"\x13OpenSessionResponse\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\"\x92\x01\n" +
+	"\fWriteRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1b\n" +
+	"\tlow_water\x18\x03 \x01(\x04R\blowWater\x129\n" +
+	"\n" +
+	"operations\x18\x04 \x03(\v2\x19.replkv.v1.WriteOperationR\n" +
+	"operations\"\xc0\x01\n" +
+	"\x0eWriteOperation\x12)\n" +
+	"\x03set\x18\x01 \x01(\v2\x15.replkv.v1.SetRequestH\x00R\x03set\x122\n" +
+	"\x06delete\x18\x02 \x01(\v2\x18.replkv.v1.DeleteRequestH\x00R\x06delete\x12B\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRangeB\v\n" +
+	"\toperation\"A\n" +
+	"\rWriteResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"~\n" +
+	"\vWriteResult\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +
+	"\adeleted\x18\x02 \x01(\x03R\adeleted\x12#\n" +
+	"\x04prev\x18\x03 \x03(\v2\x0f.replkv.v1.ItemR\x04prev\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\fR\x05error\"\x11\n" +
 	"\x0fRevisionRequest\".\n" +
 	"\x10RevisionResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"\x0f\n" +
-	"\rStatusRequest\"\xa2\x03\n" +
+	"\rStatusRequest\"\xc9\x05\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -1576,11 +2725,59 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	" \x01(\x03R\brevision\x12-\n" +
 	"\x12compacted_revision\x18\v \x01(\x03R\x11compactedRevision\x12\x14\n" +
 	"\x05ready\x18\f \x01(\bR\x05ready\x12+\n" +
-	"\amembers\x18\r \x03(\v2\x11.replkv.v1.MemberR\amembers\"H\n" +
+	"\amembers\x18\r \x03(\v2\x11.replkv.v1.MemberR\amembers\x12=\n" +
+	"\flast_contact\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\vlastContact\x128\n" +
+	"\rlast_election\x18\x0f \x01(\v2\x13.replkv.v1.ElectionR\flastElection\x12\x1f\n" +
+	"\vstate_bytes\x18\x10 \x01(\x03R\n" +
+	"stateBytes\x12\x1b\n" +
+	"\tlog_bytes\x18\x11 \x01(\x03R\blogBytes\x12\x12\n" +
+	"\x04disk\x18\x12 \x01(\tR\x04disk\x12)\n" +
+	"\x10membership_index\x18\x13 \x01(\x04R\x0fmembershipIndex\x12\x19\n" +
+	"\bmay_vote\x18\x14 \x01(\bR\amayVote\x12\x14\n" +
+	"\x05error\x18\x15 \x01(\tR\x05error\"r\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05voter\x18\x03 \x01(\bR\x05voter\"8\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\x12(\n" +
+	"\x04peer\x18\x04 \x01(\v2\x14.replkv.v1.PeerStateR\x04peer\"\x9c\x01\n" +
+	"\tPeerState\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x01 \x01(\tR\tlastError\x12=\n" +
+	"\flast_contact\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vlastContact\x12\x1f\n" +
+	"\vmatch_index\x18\x03 \x01(\x04R\n" +
+	"matchIndex\x12\x10\n" +
+	"\x03lag\x18\x04 \x01(\x04R\x03lag\"\x7f\n" +
+	"\bElection\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1b\n" +
+	"\tleader_id\x18\x03 \x01(\tR\bleaderId\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"O\n" +
+	"\n" +
+	"Membership\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12+\n" +
+	"\amembers\x18\x02 \x03(\v2\x11.replkv.v1.MemberR\amembers\"\x10\n" +
+	"\x0eMembersRequest\"h\n" +
+	"\x0fAddVoterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1e\n" +
+	"\bif_index\x18\x03 \x01(\x04H\x00R\aifIndex\x88\x01\x01B\v\n" +
+	"\t_if_index\"k\n" +
+	"\x12AddNonvoterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1e\n" +
+	"\bif_index\x18\x03 \x01(\x04H\x00R\aifIndex\x88\x01\x01B\v\n" +
+	"\t_if_index\"M\n" +
+	"\x0ePromoteRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\bif_index\x18\x02 \x01(\x04H\x00R\aifIndex\x88\x01\x01B\v\n" +
+	"\t_if_index\"L\n" +
+	"\rRemoveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\bif_index\x18\x02 \x01(\x04H\x00R\aifIndex\x88\x01\x01B\v\n" +
+	"\t_if_index\"+\n" +
+	"\x19TransferLeadershipRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\"\x1c\n" +
+	"\x1aTransferLeadershipResponse\"8\n" +
 	"\x0eTextSetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"+\n" +
@@ -1605,16 +2802,25 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xf8\x02\n" +
+	"\fOUTCOME_DONE\x10\x022\xc4\x04\n" +
 	"\x02KV\x124\n" +
-	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x124\n" +
+	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
+	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
 	"\x03Set\x12\x15.replkv.v1.SetRequest\x1a\x16.replkv.v1.SetResponse\x12=\n" +
 	"\x06Delete\x12\x18.replkv.v1.DeleteRequest\x1a\x19.replkv.v1.DeleteResponse\x12G\n" +
 	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x129\n" +
 	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
-	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse2H\n" +
+	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
+	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
+	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xe4\x03\n" +
 	"\aCluster\x12=\n" +
-	"\x06Status\x12\x18.replkv.v1.StatusRequest\x1a\x19.replkv.v1.StatusResponse2\xcb\x01\n" +
+	"\x06Status\x12\x18.replkv.v1.StatusRequest\x1a\x19.replkv.v1.StatusResponse\x12;\n" +
+	"\aMembers\x12\x19.replkv.v1.MembersRequest\x1a\x15.replkv.v1.Membership\x12=\n" +
+	"\bAddVoter\x12\x1a.replkv.v1.AddVoterRequest\x1a\x15.replkv.v1.Membership\x12C\n" +
+	"\vAddNonvoter\x12\x1d.replkv.v1.AddNonvoterRequest\x1a\x15.replkv.v1.Membership\x12;\n" +
+	"\aPromote\x12\x19.replkv.v1.PromoteRequest\x1a\x15.replkv.v1.Membership\x129\n" +
+	"\x06Remove\x12\x18.replkv.v1.RemoveRequest\x1a\x15.replkv.v1.Membership\x12a\n" +
+	"\x12TransferLeadership\x12$.replkv.v1.TransferLeadershipRequest\x1a%.replkv.v1.TransferLeadershipResponse2\xcb\x01\n" +
 	"\x06TextKV\x12<\n" +
 	"\x03Set\x12\x19.replkv.v1.TextSetRequest\x1a\x1a.replkv.v1.TextSetResponse\x12<\n" +
 	"\x03Get\x12\x19.replkv.v1.TextGetRequest\x1a\x1a.replkv.v1.TextGetResponse\x12E\n" +
@@ -1633,72 +2839,124 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 }
 
 var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
-	(Outcome)(0),               // 0: replkv.v1.Outcome
-	(*Item)(nil),               // 1: replkv.v1.Item
-	(*Range)(nil),              // 2: replkv.v1.Range
-	(*ReadOptions)(nil),        // 3: replkv.v1.ReadOptions
-	(*Condition)(nil),          // 4: replkv.v1.Condition
-	(*GetRequest)(nil),         // 5: replkv.v1.GetRequest
-	(*GetResponse)(nil),        // 6: replkv.v1.GetResponse
-	(*SetRequest)(nil),         // 7: replkv.v1.SetRequest
-	(*SetResponse)(nil),        // 8: replkv.v1.SetResponse
-	(*DeleteRequest)(nil),      // 9: replkv.v1.DeleteRequest
-	(*DeleteRangeRequest)(nil), // 10: replkv.v1.DeleteRangeRequest
-	(*DeleteResponse)(nil),     // 11: replkv.v1.DeleteResponse
-	(*ScanRequest)(nil),        // 12: replkv.v1.ScanRequest
-	(*ScanResponse)(nil),       // 13: replkv.v1.ScanResponse
-	(*RevisionRequest)(nil),    // 14: replkv.v1.RevisionRequest
-	(*RevisionResponse)(nil),   // 15: replkv.v1.RevisionResponse
-	(*StatusRequest)(nil),      // 16: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),     // 17: replkv.v1.StatusResponse
-	(*Member)(nil),             // 18: replkv.v1.Member
-	(*TextSetRequest)(nil),     // 19: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),    // 20: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),     // 21: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),    // 22: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),  // 23: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil), // 24: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),        // 25: replkv.v1.ErrorDetail
+	(Outcome)(0),                       // 0: replkv.v1.Outcome
+	(*Item)(nil),                       // 1: replkv.v1.Item
+	(*Range)(nil),                      // 2: replkv.v1.Range
+	(*ReadOptions)(nil),                // 3: replkv.v1.ReadOptions
+	(*Condition)(nil),                  // 4: replkv.v1.Condition
+	(*GetRequest)(nil),                 // 5: replkv.v1.GetRequest
+	(*GetResponse)(nil),                // 6: replkv.v1.GetResponse
+	(*GetManyRequest)(nil),             // 7: replkv.v1.GetManyRequest
+	(*GetManyResponse)(nil),            // 8: replkv.v1.GetManyResponse
+	(*GetManyResult)(nil),              // 9: replkv.v1.GetManyResult
+	(*SetRequest)(nil),                 // 10: replkv.v1.SetRequest
+	(*SetResponse)(nil),                // 11: replkv.v1.SetResponse
+	(*DeleteRequest)(nil),              // 12: replkv.v1.DeleteRequest
+	(*DeleteRangeRequest)(nil),         // 13: replkv.v1.DeleteRangeRequest
+	(*DeleteResponse)(nil),             // 14: replkv.v1.DeleteResponse
+	(*ScanRequest)(nil),                // 15: replkv.v1.ScanRequest
+	(*ScanResponse)(nil),               // 16: replkv.v1.ScanResponse
+	(*OpenSessionRequest)(nil),         // 17: replkv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 18: replkv.v1.OpenSessionResponse
+	(*WriteRequest)(nil),               // 19: replkv.v1.WriteRequest
+	(*WriteOperation)(nil),             // 20: replkv.v1.WriteOperation
+	(*WriteResponse)(nil),              // 21: replkv.v1.WriteResponse
+	(*WriteResult)(nil),                // 22: replkv.v1.WriteResult
+	(*RevisionRequest)(nil),            // 23: replkv.v1.RevisionRequest
+	(*RevisionResponse)(nil),           // 24: replkv.v1.RevisionResponse
+	(*StatusRequest)(nil),              // 25: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 26: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 27: replkv.v1.Member
+	(*PeerState)(nil),                  // 28: replkv.v1.PeerState
+	(*Election)(nil),                   // 29: replkv.v1.Election
+	(*Membership)(nil),                 // 30: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 31: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 32: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 33: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 34: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 35: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 36: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 37: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 38: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 39: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 40: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 41: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 42: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 43: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 44: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 45: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	3,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
 	1,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
-	4,  // 2: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
-	4,  // 3: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
-	2,  // 4: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
-	1,  // 5: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
-	2,  // 6: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
-	3,  // 7: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
-	1,  // 8: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
-	18, // 9: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	0,  // 10: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	5,  // 11: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	7,  // 12: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	9,  // 13: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	10, // 14: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	12, // 15: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	14, // 16: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	16, // 17: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	19, // 18: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	21, // 19: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	23, // 20: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	6,  // 21: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	8,  // 22: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	11, // 23: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	11, // 24: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	13, // 25: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	15, // 26: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	17, // 27: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	20, // 28: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	22, // 29: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	24, // 30: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	9,  // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
+	1,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
+	4,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
+	4,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
+	2,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
+	1,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
+	2,  // 8: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
+	3,  // 9: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
+	1,  // 10: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
+	20, // 11: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
+	10, // 12: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
+	12, // 13: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
+	13, // 14: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
+	22, // 15: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	1,  // 16: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	27, // 17: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	45, // 18: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	29, // 19: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	28, // 20: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	45, // 21: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	45, // 22: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	27, // 23: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 24: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	5,  // 25: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	7,  // 26: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	10, // 27: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	12, // 28: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	13, // 29: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	15, // 30: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	23, // 31: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	17, // 32: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	19, // 33: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	25, // 34: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	31, // 35: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	32, // 36: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	33, // 37: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	34, // 38: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	35, // 39: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	36, // 40: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	38, // 41: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	40, // 42: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	42, // 43: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	6,  // 44: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	8,  // 45: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	11, // 46: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	14, // 47: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	14, // 48: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	16, // 49: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	24, // 50: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	18, // 51: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	21, // 52: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	26, // 53: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	30, // 54: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	30, // 55: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	30, // 56: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	30, // 57: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	30, // 58: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	37, // 59: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	39, // 60: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	41, // 61: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	43, // 62: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	44, // [44:63] is the sub-list for method output_type
+	25, // [25:44] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -1706,13 +2964,22 @@ func file_api_replkv_v1_replkv_proto_init() {
 	if File_api_replkv_v1_replkv_proto != nil {
 		return
 	}
+	file_api_replkv_v1_replkv_proto_msgTypes[19].OneofWrappers = []any{
+		(*WriteOperation_Set)(nil),
+		(*WriteOperation_Delete)(nil),
+		(*WriteOperation_DeleteRange)(nil),
+	}
+	file_api_replkv_v1_replkv_proto_msgTypes[31].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[32].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[33].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

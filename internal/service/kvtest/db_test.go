@@ -24,6 +24,15 @@ func TestClientOfADB(t *testing.T) {
 	kvtest.Run(t, func(t *testing.T) kv.KV { return dial(t, replkvtest.Open(t)) })
 }
 
+// The same for changes of the members.
+func TestClusterOfADB(t *testing.T) {
+	kvtest.RunCluster(t, func(t *testing.T) kv.Cluster { return replkvtest.NewCluster(t, 1).DB(0) })
+}
+
+func TestClientOfACluster(t *testing.T) {
+	kvtest.RunCluster(t, func(t *testing.T) kv.Cluster { return dial(t, replkvtest.NewCluster(t, 1).DB(0)) })
+}
+
 func dial(t *testing.T, db *replkv.DB) *client.Client {
 	srv := grpc.NewServer()
 	if err := db.RegisterClient(srv); err != nil {

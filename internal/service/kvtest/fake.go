@@ -20,14 +20,20 @@ const (
 	MaxRangeKeys  = 10_000
 )
 
-// Fake is a kv.KV in memory with all of its history.
+// Fake is a kv.KV in memory with all of its history, and a kv.Cluster of
+// members that do not run.
 type Fake struct {
 	// Before, if set, is called at the begin of each call and fails it with
 	// what it returns. A *kv.Error passes as it is; anything else is wrapped as
 	// not done. Set it before use.
 	Before func(ctx context.Context, op string) error
+	// After, if set, is called when a batch is done, and may lose its answer: what
+	// it returns goes to the client instead. Set it before use.
+	After func(ctx context.Context, op string) error
 	// Between, if set, is called before each item of a scan.
 	Between func(ctx context.Context, n int) error
+	// Sessions may be shared by fakes that stand for members of one cluster.
+	Sessions *Sessions
 
 	mu        sync.Mutex // protects the fields below
 	rev       kv.Revision
@@ -36,11 +42,14 @@ type Fake struct {
 	changed   chan struct{}        // closed and replaced at each revision
 	closed    bool
 	calls     map[string]int
+	members   []kv.Member
+	table     uint64 // Membership.Index
 }
 
 // NewFake returns an empty store, at revision 1.
 func NewFake() *Fake {
-	return &Fake{rev: 1, history: map[string][]kv.Item{}, changed: make(chan struct{}), calls: map[string]int{}}
+	return &Fake{rev: 1, history: map[string][]kv.Item{}, changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
+		table: 1, members: []kv.Member{{ID: FakeID, Addr: FakeAddr}}}
 }
 
 // Close makes all later calls fail with kv.ErrClosed.
@@ -77,7 +86,7 @@ func (f *Fake) begin(ctx context.Context, op string) error {
 		err = kv.ErrClosed
 	case ctx.Err() != nil:
 		err = ctx.Err()
-	case f.Before != nil:
+	case f.Before != nil && ctx.Value(inBatch{}) == nil:
 		err = f.Before(ctx, op)
 	}
 	f.mu.Lock()
@@ -143,7 +152,7 @@ func (f *Fake) advance() {
 
 // bind waits as the options ask and returns the revision to read at.
 func (f *Fake) bind(ctx context.Context, o *kv.ReadOptions) (kv.Revision, error) {
-	if o.Revision < 0 || o.AtLeast < 0 || o.Local && o.AtLeast > 0 {
+	if o.Revision < 0 || o.AtLeast < 0 || o.MaxStaleness < 0 || o.Local && o.AtLeast > 0 || o.MaxStaleness > 0 && (o.Local || o.AtLeast > 0) {
 		return 0, fmt.Errorf("%w: read options %+v", kv.ErrInvalidArgument, *o)
 	}
 	for f.rev < o.AtLeast {
@@ -364,6 +373,21 @@ func (f *Fake) Status(ctx context.Context) (*replkvv1.StatusResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &replkvv1.StatusResponse{Id: "fake", Role: "leader", Revision: int64(f.rev), Ready: true,
-		Members: []*replkvv1.Member{{Id: "fake", Voter: true}}}, nil
+	return &replkvv1.StatusResponse{Id: FakeID, Role: "leader", Revision: int64(f.rev), Ready: true,
+		Members: []*replkvv1.Member{{Id: FakeID, Voter: true}}}, nil
+}
+
+// GetMany makes a Fake a backend of package service. Each key counts as a Get.
+func (f *Fake) GetMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error {
+	err := f.begin(ctx, "GetMany")
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if item, err := f.Get(context.WithValue(ctx, inBatch{}, true), key); !fn(item, err) {
+			break
+		}
+	}
+	return nil
 }

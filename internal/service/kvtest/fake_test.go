@@ -10,3 +10,7 @@ import (
 func TestFake(t *testing.T) {
 	Run(t, func(*testing.T) kv.KV { return NewFake() })
 }
+
+func TestFakeCluster(t *testing.T) {
+	RunCluster(t, func(*testing.T) kv.Cluster { return NewFake() })
+}

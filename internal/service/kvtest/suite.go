@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/replkv/replkv/kv"
 )
@@ -98,7 +99,7 @@ func setAndGet(t *testing.T, s kv.KV) {
 		it.ModRevision != 3 || it.Version != 2 || it.Lease != 0 {
 		t.Errorf("got %+v, %v", it, err)
 	}
-	for _, opt := range []kv.GetOption{kv.Local(), kv.AtLeast(3)} {
+	for _, opt := range []kv.GetOption{kv.Local(), kv.AtLeast(3), kv.MaxStaleness(time.Minute)} {
 		if it, err := s.Get(ctx, "username", opt); err != nil || it.ModRevision != 3 {
 			t.Errorf("got %+v, %v", it, err)
 		}

@@ -1,0 +1,131 @@
+package service
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/internal/batch"
+	"github.com/replkv/replkv/kv"
+)
+
+func (s *kvServer) OpenSession(ctx context.Context, _ *replkvv1.OpenSessionRequest) (*replkvv1.OpenSessionResponse, error) {
+	id, err := s.b.OpenSession(ctx)
+	if err != nil {
+		return nil, notDone("OpenSession", err) // nobody knows a session that it may have opened
+	}
+	return &replkvv1.OpenSessionResponse{Session: id[:]}, nil
+}
+
+func (s *kvServer) Write(ctx context.Context, req *replkvv1.WriteRequest) (*replkvv1.WriteResponse, error) {
+	b, err := batchOf(req)
+	if err != nil {
+		return nil, notDone("Write", err)
+	}
+	done, err := s.b.Write(ctx, b)
+	if err != nil {
+		return nil, writeError("Write", err)
+	}
+	if len(done) != len(b.Writes) {
+		return nil, writeError("Write", fmt.Errorf("%w: %d results for %d operations", kv.ErrCorrupt, len(done), len(b.Writes)))
+	}
+	return writeResponse(b, done), nil
+}
+
+func batchOf(req *replkvv1.WriteRequest) (*batch.Batch, error) {
+	b := &batch.Batch{Seq: req.GetSeq(), LowWater: req.GetLowWater()}
+	switch n := len(req.GetOperations()); {
+	case len(req.GetSession()) != len(b.Session) || batch.Session(req.GetSession()) == batch.Session{}:
+		return nil, invalid("the session is not 16 bytes")
+	case b.Seq == 0 || b.LowWater >= b.Seq:
+		return nil, invalid("seq %d with low_water %d", b.Seq, b.LowWater)
+	case n == 0 || n > batch.MaxWrites:
+		return nil, invalid("%d operations, a batch has 1 to %d", n, batch.MaxWrites)
+	}
+	b.Session = batch.Session(req.GetSession())
+	b.Writes = make([]batch.Write, len(req.GetOperations()))
+	for i, op := range req.GetOperations() {
+		b.Writes[i] = writeOf(op)
+	}
+	return b, nil
+}
+
+func writeOf(m *replkvv1.WriteOperation) (w batch.Write) {
+	switch op := m.GetOperation().(type) {
+	case *replkvv1.WriteOperation_Set:
+		w.Op, w.Value = "Set", op.Set.GetValue()
+		w.Key, w.Refused = key(op.Set.GetKey())
+		addCondition(&w, op.Set.GetCondition())
+	case *replkvv1.WriteOperation_Delete:
+		w.Op, w.Delete.ReturnPrev = "Delete", op.Delete.GetReturnPrev()
+		w.Key, w.Refused = key(op.Delete.GetKey())
+		addCondition(&w, op.Delete.GetCondition())
+	case *replkvv1.WriteOperation_DeleteRange:
+		w.Op, w.Delete.ReturnPrev = "DeleteRange", op.DeleteRange.GetReturnPrev()
+		w.Range, w.Refused = keyRange(op.DeleteRange.GetRange())
+	default:
+		w.Op, w.Refused = "Write", invalid("no operation")
+	}
+	return w
+}
+
+func addCondition(w *batch.Write, m *replkvv1.Condition) {
+	cond, err := condition(m)
+	switch {
+	case err != nil && w.Refused == nil:
+		w.Refused = err
+	case cond != nil:
+		cond.ApplySet(&w.Set)
+		cond.ApplyDelete(&w.Delete)
+	}
+}
+
+// writeResponse is the answer to a batch that was done. Previous items that do
+// not fit the message are dropped, the last operations' first.
+func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse {
+	out := &replkvv1.WriteResponse{Results: make([]*replkvv1.WriteResult, len(done))}
+	for i := range done {
+		d := &done[i]
+		out.Results[i] = &replkvv1.WriteResult{Revision: int64(d.Revision), Deleted: d.Deleted, Error: encodeError(b.Writes[i].Op, d.Err)}
+	}
+	size := proto.Size(out) + len(done)*droppedBytes
+	for i := range done {
+		d, r := &done[i], out.Results[i]
+		if d.Err != nil || len(d.Prev) == 0 {
+			continue
+		}
+		without := proto.Size(r)
+		for j := range d.Prev {
+			r.Prev = append(r.Prev, itemToProto(&d.Prev[j]))
+		}
+		n := proto.Size(r) - without
+		if size+n <= maxMessageBytes {
+			size += n
+			continue
+		}
+		r.Prev = nil
+		r.Error = encodeError(b.Writes[i].Op, &kv.Error{Op: b.Writes[i].Op, Outcome: kv.OutcomeDone,
+			Err: fmt.Errorf("%w: %d keys deleted at revision %d, %d bytes do not fit a message", kv.ErrResultDropped, d.Deleted, d.Revision, n)})
+	}
+	return out
+}
+
+// droppedBytes is reserved for the error of what is dropped.
+const droppedBytes = 256
+
+// encodeError is nil without an error. It never is with one: that would mean
+// done.
+func encodeError(op string, err error) []byte {
+	if err == nil {
+		return nil
+	}
+	raw, err := proto.Marshal(status.Convert(writeError(op, err)).Proto())
+	if err != nil || len(raw) == 0 { // cannot be: strings are clean, and its code is not OK
+		return []byte{0x08, byte(codes.Unknown)}
+	}
+	return raw
+}

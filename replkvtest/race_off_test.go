@@ -1,0 +1,5 @@
+//go:build !race
+
+package replkvtest
+
+const raceDetector = false

@@ -1,0 +1,72 @@
+package replkv
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/replkv/replkv/store/raftlog"
+)
+
+// watchedLog is the log as raft sees it: it measures the writes, and knows which
+// one is under way, so that a disk that hangs is seen before the write deadline.
+type watchedLog struct {
+	*raftlog.Guard
+	db *DB
+	// raft is set once NewRaft has returned: its goroutines run before.
+	raft atomic.Pointer[raft.Raft]
+	// began is when the write under way did, in Unix nanoseconds; 0: none is. raft
+	// makes one write at a time.
+	began atomic.Int64
+}
+
+func (l *watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+func (l *watchedLog) StoreLogs(entries []*raft.Log) error {
+	began := time.Now()
+	l.began.Store(began.UnixNano())
+	defer l.began.Store(0) // also when the guard ends raft's goroutine
+	// On raft's main goroutine, which alone changes its state: who leads now made
+	// these entries, and is about to write them.
+	if r := l.raft.Load(); r != nil && r.State() == raft.Leader && r.CurrentTerm() == entries[0].Term {
+		l.db.trans.SendAhead(r.CommitIndex(), entries)
+	}
+	err := l.Guard.StoreLogs(entries)
+	l.db.counts.syncLatency.since(began)
+	return err
+}
+
+// pending returns how long the write under way has taken; 0 if there is none.
+func (l *watchedLog) pending() time.Duration {
+	if began := l.began.Load(); began != 0 {
+		return time.Since(time.Unix(0, began))
+	}
+	return 0
+}
+
+// watch tells of writes that take long, until the store stops.
+func (l *watchedLog) watch() {
+	limit := l.db.cfg.ElectionTimeout
+	tick := time.NewTicker(limit / 4)
+	defer tick.Stop()
+	for stalled := time.Duration(0); ; {
+		select {
+		case <-l.db.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch p := l.pending(); {
+		case p > limit && stalled == 0:
+			stalled = p
+			l.db.log.Warn("a write to the log takes long; is the disk all right?", "so far", p)
+			l.db.events.stall(StallEvent{For: p})
+		case p > limit:
+			stalled = p
+		case stalled > 0:
+			l.db.log.Info("the write to the log is over", "took at least", stalled)
+			l.db.events.stall(StallEvent{For: stalled, Over: true})
+			stalled = 0
+		}
+	}
+}
