@@ -69,7 +69,8 @@ func (f *FS) Count(kinds Kind) (n int) {
 // failed (0: at once), before any other happens. It should take what the crash leaves, such as
 // disk.Crash of the memory below. The file system then lives on as that of a
 // zombie, which closes as ever: what is acknowledged once Crashed reports
-// true was never said. See Kill for a machine that notices.
+// true was never said. See Kill for a machine that notices. A nil crash calls off
+// one that has not begun, and waits for one that has.
 func (f *FS) CrashAfter(n int, crash func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
