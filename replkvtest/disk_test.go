@@ -119,7 +119,10 @@ func TestDiskFails(t *testing.T) {
 
 func diskFails(t *testing.T, cause error, part string) {
 	opt, disks := withFaults()
-	c := NewCluster(t, 3, opt, WithConfig(smallLogs))
+	c := NewCluster(t, 3, opt, WithConfig(func(_ int, cfg *replkv.Config) {
+		// The state is written by snapshots only: soon, on slow machines too.
+		cfg.SnapshotLogBytes, cfg.TrailingLogBytes = 32<<10, 16<<10
+	}))
 	l := startLoad(c)
 	l.passes(100)
 	victim := c.Leader()
