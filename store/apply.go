@@ -287,7 +287,7 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 	var res command.OpResult
 	var err error
 	switch op.Kind {
-	case command.Set, command.Delete, command.DeleteRange:
+	case command.Set, command.Delete, command.DeleteRange, command.Txn:
 		if !inSession {
 			return res, fmt.Errorf("%w: %w: %v", kv.ErrCorrupt, errNeedsSession, op.Kind)
 		}
@@ -304,6 +304,8 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 		res, err = a.delete(op)
 	case command.DeleteRange:
 		res, err = a.deleteRange(op)
+	case command.Txn:
+		res, err = a.txn(op)
 	case command.Epoch:
 		res.Status = command.OK // CommandTerm is its effect
 	case command.OpenSession:

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
 )
 
 // Reads that apply makes. They see blind writes earlier in the same
@@ -23,9 +24,10 @@ type overlay struct {
 }
 
 type overlayRow struct {
-	key []byte // aliases the entry, or is the applier's own
-	rev uint64
-	row row
+	key  []byte // aliases the entry, or is the applier's own
+	rev  uint64
+	row  row
+	prev int // 1 + the row before it of the same key; 0: none. Valid below seen
 }
 
 func (o *overlay) reset() {
@@ -43,8 +45,37 @@ func (o *overlay) catchUp() {
 		o.byKey = make(map[string]int)
 	}
 	for ; o.seen < len(o.rows); o.seen++ {
-		o.byKey[string(o.rows[o.seen].key)] = o.seen
+		r := &o.rows[o.seen]
+		if i, ok := o.byKey[string(r.key)]; ok {
+			r.prev = i + 1
+		}
+		o.byKey[string(r.key)] = o.seen
 	}
+}
+
+// mark is where cut goes back to.
+func (o *overlay) mark() int { return len(o.rows) }
+
+// cut takes back the rows added since.
+func (o *overlay) cut(mark int) {
+	for i := o.seen - 1; i >= mark; i-- {
+		if r := &o.rows[i]; r.prev > 0 {
+			o.byKey[string(r.key)] = r.prev - 1
+		} else {
+			delete(o.byKey, string(r.key))
+		}
+	}
+	o.seen = min(o.seen, mark)
+	clear(o.rows[mark:])
+	o.rows = o.rows[:mark]
+}
+
+// before returns the row before r of the same key.
+func (o *overlay) before(r *overlayRow) *overlayRow {
+	if r.prev == 0 {
+		return nil
+	}
+	return &o.rows[r.prev-1]
 }
 
 func (o *overlay) get(key []byte) *overlayRow {
@@ -55,12 +86,13 @@ func (o *overlay) get(key []byte) *overlayRow {
 	return nil
 }
 
-// inRange returns the newest rows of the keys in the range, in key order.
-func (o *overlay) inRange(op *command.Op) []*overlayRow {
+// inRange returns the newest rows of the keys in the range, in key order. They are
+// valid until the next add.
+func (o *overlay) inRange(from, to []byte, open bool) []*overlayRow {
 	o.catchUp()
 	var out []*overlayRow
 	for key, i := range o.byKey {
-		if key >= string(op.Key) && (op.Open || key < string(op.To)) {
+		if key >= string(from) && (open || key < string(to)) {
 			out = append(out, &o.rows[i])
 		}
 	}
@@ -180,43 +212,48 @@ func (a *applier) resolveCommitted(key []byte, rev uint64) (create, version uint
 
 // appendPrev adds the version h of key to the previous items of res.
 func (a *applier) appendPrev(res *command.OpResult, key []byte, h *head) error {
-	create, version, err := a.resolveHead(key, h)
-	if err != nil {
-		return err
-	}
-	res.Prev = append(res.Prev, command.PrevItem{Key: slices.Clone(key), Value: slices.Clone(h.row.value),
-		Create: create, Mod: h.mod, Version: version, Lease: h.row.lease})
-	return nil
+	item, err := a.item(key, h, false)
+	res.Prev = append(res.Prev, command.PrevItem{Key: []byte(item.Key), Value: item.Value, Create: uint64(item.CreateRevision),
+		Mod: h.mod, Version: uint64(item.Version), Lease: h.row.lease})
+	return err
 }
 
-// resolveHead returns create and version of the newest row of key.
+// item returns the version h of key, whose row is known, as an item of its own.
+func (a *applier) item(key []byte, h *head, keysOnly bool) (kv.Item, error) {
+	item := kv.Item{Key: string(key), ModRevision: kv.Revision(h.mod), Lease: kv.LeaseID(h.row.lease)}
+	if !keysOnly {
+		item.Value = clone(h.row.value) // before the iterator moves
+	}
+	create, version, err := a.resolveHead(key, h)
+	item.CreateRevision, item.Version = kv.Revision(create), int64(version)
+	return item, err
+}
+
+// resolveHead returns create and version of the newest row of key. The row's value
+// may be gone after it.
 func (a *applier) resolveHead(key []byte, h *head) (create, version uint64, err error) {
 	if h.row.resolved {
 		return h.row.create, h.row.version, nil
 	}
+	if c, ok := a.s.recent.Load().get(key); ok && c.resolved && c.mod == h.mod {
+		return c.create, c.version, nil
+	}
 	// Uncommitted rows of the key, newest first, then committed ones.
-	for i := len(a.over.rows) - 1; i >= 0; i-- {
-		o := &a.over.rows[i]
-		if string(o.key) != string(key) || o.rev > h.mod {
-			continue
-		}
-		if o.row.tombstone {
+	for o := a.over.get(key); o != nil; o = a.over.before(o) {
+		switch {
+		case o.row.tombstone:
 			return create, version, nil
-		}
-		if o.row.resolved {
-			if create == 0 {
-				create = o.row.create
-			}
+		case o.row.resolved:
 			return o.row.create, version + o.row.version, nil
 		}
 		create, version = o.rev, version+1
 	}
-	it, err := a.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	it, err := a.committed()
 	if err != nil {
-		return 0, 0, asCorrupt(err)
+		return 0, 0, err
 	}
-	defer it.Close()
-	if !it.SeekPrefixGE(appendBare(nil, key)) {
+	a.key = appendBare(a.key[:0], key)
+	if !it.SeekPrefixGE(a.key) {
 		return create, version, asCorrupt(it.Error())
 	}
 	older, _, err := headAt(it)
@@ -230,17 +267,20 @@ func (a *applier) resolveHead(key []byte, h *head) (create, version uint64, err 
 // liveKeys calls fn with each live key of the range in order, until it says
 // false; the arguments are valid during the call. It merges committed rows
 // with the overlay, which wins.
-func (a *applier) liveKeys(op *command.Op, fn func(key []byte, h *head) (bool, error)) (bool, error) {
-	upper := dataEnd()
-	if !op.Open {
-		upper = appendBare(nil, op.To)
+func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *head) (bool, error)) (bool, error) {
+	if !open && string(from) >= string(to) {
+		return true, nil
 	}
-	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: appendBare(nil, op.Key), UpperBound: upper})
+	upper := dataEnd()
+	if !open {
+		upper = appendBare(nil, to)
+	}
+	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: appendBare(nil, from), UpperBound: upper})
 	if err != nil {
 		return false, asCorrupt(err)
 	}
 	defer it.Close()
-	over := a.over.inRange(op)
+	over := a.over.inRange(from, to, open)
 	valid := it.First()
 	for valid || len(over) > 0 {
 		var h head

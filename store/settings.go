@@ -16,17 +16,22 @@ import (
 // these constants, which are part of the format, and change by a logged
 // command.
 const (
-	SettingRangeKeys  = 1 // keys that one DeleteRange may delete
+	SettingRangeKeys  = 1 // keys that one DeleteRange may delete, and a transaction look at in ranges
 	SettingRangeBytes = 2 // bytes of keys, and of values if asked for, that it may touch
 	SettingSessions   = 3 // sessions kept; beyond, the one unused longest goes
+	// SettingResponseBytes: keys and values that one transaction may return.
+	SettingResponseBytes = 4
+	// SettingIndexRows: index rows that a comparison of a range with a revision may
+	// look into; there is about one for each log entry.
+	SettingIndexRows = 5
 )
 
 type settings struct {
-	rangeKeys, rangeBytes, sessions uint64
+	rangeKeys, rangeBytes, sessions, responseBytes, indexRows uint64
 }
 
 func defaultSettings() settings {
-	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000}
+	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000, responseBytes: 1 << 20, indexRows: 1000}
 }
 
 func (s *settings) field(id uint64) *uint64 {
@@ -37,6 +42,10 @@ func (s *settings) field(id uint64) *uint64 {
 		return &s.rangeBytes
 	case SettingSessions:
 		return &s.sessions
+	case SettingResponseBytes:
+		return &s.responseBytes
+	case SettingIndexRows:
+		return &s.indexRows
 	}
 	return nil
 }

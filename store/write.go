@@ -92,7 +92,7 @@ func (a *applier) deleteRange(op *command.Op) (command.OpResult, error) {
 	}
 	var keys [][]byte
 	bytes := uint64(0)
-	fits, err := a.liveKeys(op, func(key []byte, h *head) (bool, error) {
+	fits, err := a.liveKeys(op.Key, op.To, op.Open, func(key []byte, h *head) (bool, error) {
 		bytes += uint64(len(key))
 		keys = append(keys, slices.Clone(key))
 		if op.ReturnPrev {
@@ -134,18 +134,23 @@ func (a *applier) compact(op *command.Op) (command.OpStatus, error) {
 	return command.OK, nil
 }
 
-// write writes the row of key at the current revision, its index element, and
-// its effect.
+// write writes the row of key at the current revision.
 func (a *applier) write(key []byte, sub uint64, r *row) error {
-	rev := uint64(a.st.Revision)
 	r.sub = sub
+	a.over.add(key, uint64(a.st.Revision), r)
+	return a.emit(key, r)
+}
+
+// emit writes a row of the current revision that the overlay has, its index
+// element, and its effect.
+func (a *applier) emit(key []byte, r *row) error {
+	rev := uint64(a.st.Revision)
 	kind := Put
 	if r.tombstone {
 		kind = Remove
 		a.s.recent.Load().put(key, recentSlot{mod: rev, tomb: true}, nil)
 	}
-	a.index.add(rev, sub, kind, key)
-	a.over.add(key, rev, r)
+	a.index.add(rev, r.sub, kind, key)
 	var head [maxRowHeader]byte
 	header := r.appendHeader(head[:0])
 	op := a.batch.SetDeferred(len(key)+2+suffixLen, len(header)+len(r.value))

@@ -122,3 +122,20 @@ func FuzzResult(f *testing.F) {
 		}
 	})
 }
+
+func FuzzResponse(f *testing.F) {
+	f.Add(goldenResponse())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var r kv.TxnResult
+		var err error
+		bounded(t, len(in), func() { r, err = DecodeTxnResult(in) })
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		out := AppendTxnResult(nil, &r)
+		if back, err := DecodeTxnResult(out); err != nil || !bytes.Equal(AppendTxnResult(nil, &back), out) {
+			t.Fatalf("%+v came back as %+v, %v", r, back, err)
+		}
+	})
+}

@@ -73,6 +73,27 @@ func goldenOps() []Op {
 		{Kind: Setting, ID: 2, Number: 16 << 20},
 		{Kind: Admit, Member: []byte("n4"), Incarnation: goldenSession, Promote: true, Fresh: true},
 		{Kind: Admit, Member: []byte("n4")},
+		{Kind: Txn, Txn: &kv.Txn{}},
+		{Kind: Txn, Txn: goldenTxn()},
+	}
+}
+
+// goldenTxn has all targets, relations, forms of a range, kinds and flags.
+func goldenTxn() *kv.Txn {
+	set := kv.SetOp("k", []byte("v"))
+	set.Lease, set.ReturnPrev = 300, true
+	get := kv.GetOp(kv.Between("a", "c"))
+	get.Limit, get.Reverse, get.KeysOnly = 1000, true, true
+	count := kv.GetOp(kv.All())
+	count.CountOnly = true
+	remove := kv.DeleteOp(kv.From("x"))
+	remove.ReturnPrev = true
+	return &kv.Txn{
+		If: []kv.Compare{kv.Exists("k\x00"), kv.ValueIs("k", []byte("old")), kv.Unchanged(kv.Prefix("p"), 300),
+			{Range: kv.From("a"), Target: kv.TargetCreateRevision, Is: kv.Less, Number: 7},
+			{Range: kv.Key("a"), Target: kv.TargetLease, Is: kv.NotEqual, Number: 1 << 40}, kv.RevisionIs("k", 9)},
+		Then: []kv.Op{set, get, count, remove},
+		Else: []kv.Op{kv.TxnOp(kv.Txn{If: []kv.Compare{kv.Absent("z")}, Then: []kv.Op{kv.SetOp("z", nil)}})},
 	}
 }
 
@@ -90,7 +111,15 @@ func describe(op *Op) string {
 	add(op.MaxKeys != 0, fmt.Sprintf("max keys %d", op.MaxKeys))
 	add(len(op.Member) > 0, "of member")
 	add(op.Kind == Set && len(op.Value) == 0, "empty value")
+	add(op.Kind == Txn, fmt.Sprintf("of size %d", op.size()))
 	return s
+}
+
+func (op *Op) size() int {
+	if op.Txn == nil {
+		return 0
+	}
+	return op.Txn.Size()
 }
 
 func TestGoldenOps(t *testing.T) {
@@ -103,7 +132,8 @@ func TestGoldenOps(t *testing.T) {
 		}
 		var back Op
 		d := decoder{b: b}
-		if err := decodeOp(&d, &back); err != nil || len(d.b) != 0 || fmt.Sprintf("%v", back) != fmt.Sprintf("%v", op) {
+		if err := decodeOp(&d, &back); err != nil || len(d.b) != 0 || !bytes.Equal(AppendOp(nil, &back), b) ||
+			op.Kind != Txn && fmt.Sprintf("%v", back) != fmt.Sprintf("%v", op) {
 			t.Errorf("%s: came back as %+v, %v", describe(&op), back, err)
 		}
 	}
@@ -167,6 +197,7 @@ func goldenResults() map[string]*BatchResult {
 		{Status: Conflict, Revision: 301}, {Status: TooLarge, Revision: 301}, {Status: Compacted, Revision: 301},
 		{Status: Future, Revision: 301}, {Status: Invalid, Revision: 301}, {Status: DroppedReply, Revision: 301, Deleted: 9},
 	}}
+	txn := &BatchResult{Status: Applied, Ops: []OpResult{{Status: OK, Revision: 4}, {Status: OK, Revision: 5, Response: goldenResponse()}}}
 	return map[string]*BatchResult{
 		"1 applied, all statuses":            full,
 		"2 applied, responses dropped":       full.WithoutResponses(),
@@ -175,6 +206,50 @@ func goldenResults() map[string]*BatchResult {
 		"5 outside window":                   {Status: OutsideWindow},
 		"6 applied, one operation":           {Status: Applied, Ops: []OpResult{{Status: OK, Revision: 2}}},
 		"7 applied, a deletion with no prev": {Status: Applied, Ops: []OpResult{{Status: OK, Revision: 3, Deleted: 1}}},
+		"8 applied, a transaction":           txn,
+		"9 the same, its response dropped":   txn.WithoutResponses(),
+	}
+}
+
+func goldenResponse() []byte {
+	item := kv.Item{Key: "k", Value: []byte("v"), CreateRevision: 2, ModRevision: 300, Version: 4, Lease: 5}
+	return AppendTxnResult(nil, &kv.TxnResult{Succeeded: true, Results: []kv.OpResult{
+		{}, {Items: []kv.Item{item, {Key: "l", Value: []byte{}}}, Count: 2, More: true}, {Count: 300},
+		{Txn: &kv.TxnResult{Results: []kv.OpResult{{Items: []kv.Item{item}}}}},
+	}})
+}
+
+func TestGoldenResponses(t *testing.T) {
+	b := goldenResponse()
+	r, err := DecodeTxnResult(b)
+	if err != nil || !bytes.Equal(AppendTxnResult(nil, &r), b) || r.Results[1].Items[0].Version != 4 || r.Results[3].Txn.Succeeded {
+		t.Errorf("came back as %+v, %v", r, err)
+	}
+	for n := range b {
+		if _, err := DecodeTxnResult(b[:n]); !errors.Is(err, kv.ErrCorrupt) {
+			t.Errorf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
+// A transaction nested too deep is refused when it is decoded, before it can use
+// up the stack.
+func TestDeepTxn(t *testing.T) {
+	nest := func(depth int) []byte {
+		txn := kv.Txn{}
+		for range depth - 1 {
+			txn = kv.Txn{Then: []kv.Op{kv.TxnOp(txn)}}
+		}
+		if err := txn.Validate(); (err == nil) != (depth <= kv.MaxTxnDepth) {
+			t.Errorf("depth %d: %v", depth, err)
+		}
+		return AppendOp(nil, &Op{Kind: Txn, Txn: &txn})
+	}
+	if err := opError(nest(kv.MaxTxnDepth)); err != nil {
+		t.Error(err)
+	}
+	if err := opError(nest(kv.MaxTxnDepth + 1)); !errors.Is(err, kv.ErrCorrupt) {
+		t.Error(err)
 	}
 }
 
@@ -201,11 +276,11 @@ func TestNewerVersions(t *testing.T) {
 	op := AppendOp(nil, &Op{Kind: Delete, Key: []byte("k")})
 	newerOp, newerKind := bytes.Clone(op), bytes.Clone(op)
 	newerOp[1]++
-	newerKind[0] = byte(Admit) + 1
+	newerKind[0] = byte(Txn) + 1
 	envelope := AppendEnvelope(nil, Envelope{})
 	envelope[0]++
 	result := AppendResult(nil, &BatchResult{Status: Applied})
-	result[0]++
+	result[0] = resultVersionResponses + 1
 	for name, err := range map[string]error{
 		"operation":      opError(newerOp),
 		"operation kind": opError(newerKind),

@@ -19,10 +19,11 @@ const (
 	Compact     Kind = 6
 	Setting     Kind = 7
 	Admit       Kind = 8 // a directory may become a member: proposed before the configuration that adds it
+	Txn         Kind = 9
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit"}
+	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit", "Txn"}
 	if int(k) < len(names) && k != 0 {
 		return names[k]
 	}
@@ -59,6 +60,8 @@ type Op struct {
 	Since       uint64   // OpenSession of a member: index of a configuration by which its directory was in
 	Promote     bool     // Admit: to become a voter once it has caught up
 	Fresh       bool     // Admit: the id is not in the configuration; forget what was known of it
+
+	Txn *kv.Txn // Txn; its values alias the entry
 }
 
 // Start is one time that a member's directory was opened.
@@ -145,6 +148,8 @@ func (op *Op) appendBody(dst []byte) []byte {
 		dst = append(dst, op.admitFlags())
 		dst = append(dst, op.Incarnation[:]...)
 		dst = appendBytes(dst, op.Member)
+	case Txn:
+		dst = AppendTxn(dst, op.Txn)
 	}
 	return dst
 }
@@ -215,6 +220,8 @@ func (op *Op) bodyLen() int {
 		n = uvarintLen(op.ID) + uvarintLen(op.Number)
 	case Admit:
 		n = 1 + len(op.Incarnation) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
+	case Txn:
+		n = len(AppendTxn(nil, op.Txn)) // twice the work, which a transaction hardly notices
 	}
 	return n
 }
@@ -234,7 +241,7 @@ func decodeOp(d *decoder, op *Op) error {
 	if d.err != nil {
 		return fmt.Errorf("%w: operation: %v", kv.ErrCorrupt, d.err)
 	}
-	if op.Kind == 0 || op.Kind > Admit || version != opVersion {
+	if op.Kind == 0 || op.Kind > Txn || version != opVersion {
 		return fmt.Errorf("%w: operation %v version %d", kv.ErrFormatTooNew, op.Kind, version)
 	}
 	op.decodeBody(&body)
@@ -268,6 +275,8 @@ func (op *Op) decodeBody(d *decoder) {
 		op.Promote, op.Fresh = flags&admitPromote != 0, flags&admitFresh != 0
 		copy(op.Incarnation[:], d.take(len(op.Incarnation)))
 		op.Member = d.bytes()
+	case Txn:
+		op.Txn = d.txn(1)
 	}
 }
 

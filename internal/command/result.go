@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/replkv/replkv/kv"
 )
@@ -45,6 +46,9 @@ type OpResult struct {
 	Revision uint64 // the store's revision after the operation
 	Deleted  uint64
 	Prev     []PrevItem
+	// Response is the encoded answer to a Txn that was done, whichever branch it
+	// took; else empty.
+	Response []byte
 }
 
 // PrevItem is a previous version that an operation returned.
@@ -59,7 +63,11 @@ type BatchResult struct {
 	Ops    []OpResult
 }
 
-const resultVersion = 1
+// A result of version 2 has responses. What has none is written in version 1.
+const (
+	resultVersion          = 1
+	resultVersionResponses = 2
+)
 
 // MaxKeptResponse bounds the encoded response of a batch that is kept for
 // retries; above it a retry is told that the batch was done, without data.
@@ -67,7 +75,13 @@ const MaxKeptResponse = 64 << 10
 
 // AppendResult appends the encoding of r.
 func AppendResult(dst []byte, r *BatchResult) []byte {
-	dst = append(dst, resultVersion, byte(r.Status))
+	version := byte(resultVersion)
+	for i := range r.Ops {
+		if len(r.Ops[i].Response) > 0 {
+			version = resultVersionResponses
+		}
+	}
+	dst = append(dst, version, byte(r.Status))
 	dst = binary.AppendUvarint(dst, uint64(len(r.Ops)))
 	for i := range r.Ops {
 		op := &r.Ops[i]
@@ -84,6 +98,9 @@ func AppendResult(dst []byte, r *BatchResult) []byte {
 			dst = binary.AppendUvarint(dst, p.Version)
 			dst = binary.AppendUvarint(dst, p.Lease)
 		}
+		if version == resultVersionResponses {
+			dst = appendBytes(dst, op.Response)
+		}
 	}
 	return dst
 }
@@ -93,8 +110,8 @@ func AppendResult(dst []byte, r *BatchResult) []byte {
 func (r *BatchResult) WithoutResponses() *BatchResult {
 	out := &BatchResult{Status: r.Status, Ops: make([]OpResult, len(r.Ops))}
 	for i, op := range r.Ops {
-		if len(op.Prev) > 0 {
-			op.Prev, op.Status = nil, DroppedReply
+		if len(op.Prev) > 0 || len(op.Response) > 0 {
+			op.Prev, op.Response, op.Status = nil, nil, DroppedReply
 		}
 		out.Ops[i] = op
 	}
@@ -104,8 +121,9 @@ func (r *BatchResult) WithoutResponses() *BatchResult {
 // DecodeResult decodes a batch's result; its byte slices alias b.
 func DecodeResult(b []byte) (*BatchResult, error) {
 	d := decoder{b: b}
-	if v := d.byte(); d.err == nil && v != resultVersion {
-		return nil, kv.ErrFormatTooNew
+	version := d.byte()
+	if d.err == nil && version != resultVersion && version != resultVersionResponses {
+		return nil, fmt.Errorf("%w: result version %d", kv.ErrFormatTooNew, version)
 	}
 	r := &BatchResult{Status: BatchStatus(d.byte())}
 	n := d.count(4)
@@ -124,6 +142,9 @@ func DecodeResult(b []byte) (*BatchResult, error) {
 		for j := range op.Prev {
 			op.Prev[j] = PrevItem{Key: d.bytes(), Value: d.bytes(),
 				Create: d.uvarint(), Mod: d.uvarint(), Version: d.uvarint(), Lease: d.uvarint()}
+		}
+		if version == resultVersionResponses {
+			op.Response = d.bytes()
 		}
 	}
 	if err := d.finish("result"); err != nil {

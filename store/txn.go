@@ -1,0 +1,332 @@
+package store
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+)
+
+// txnRun is a transaction being applied. Its changes are staged in the overlay, where
+// its own later steps see them, and written when all has gone well: a transaction
+// that turns out too large has no effect.
+type txnRun struct {
+	a     *applier
+	rev   uint64 // of its changes
+	sub   uint64 // of the next one
+	keys  uint64 // looked at in ranges, or deleted
+	bytes uint64 // of these keys, and of all that it returns
+	out   uint64 // bytes that it returns
+}
+
+var errTxnTooLarge = errors.New("transaction too large")
+
+// txn applies a transaction (etcd's: a compare, one of two branches, one revision).
+func (a *applier) txn(op *command.Op) (command.OpResult, error) {
+	if op.Txn.Validate() != nil {
+		return command.OpResult{Status: command.Invalid}, nil
+	}
+	t := txnRun{a: a, rev: uint64(a.st.Revision) + 1}
+	staged := a.over.mark()
+	res, err := t.run(op.Txn)
+	if err != nil {
+		a.over.cut(staged)
+		if errors.Is(err, errTxnTooLarge) {
+			return command.OpResult{Status: command.TooLarge}, nil
+		}
+		return command.OpResult{}, err
+	}
+	out := command.OpResult{Status: command.OK, Response: command.AppendTxnResult(nil, &res)}
+	if t.sub == 0 {
+		return out, nil
+	}
+	a.st.Revision++
+	for i := staged; i < len(a.over.rows); i++ {
+		o := &a.over.rows[i]
+		if !o.row.tombstone {
+			if err := a.resolveNew(o.key, &o.row); err != nil {
+				return out, err
+			}
+		}
+		if err := a.emit(o.key, &o.row); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (t *txnRun) run(txn *kv.Txn) (res kv.TxnResult, err error) {
+	res.Succeeded = true
+	for i := range txn.If {
+		if res.Succeeded, err = t.holds(&txn.If[i]); err != nil {
+			return res, err
+		}
+		if !res.Succeeded {
+			break
+		}
+	}
+	branch := txn.Then
+	if !res.Succeeded {
+		branch = txn.Else
+	}
+	res.Results = make([]kv.OpResult, len(branch))
+	for i := range branch {
+		if err := t.step(&branch[i], &res.Results[i]); err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+func (t *txnRun) step(op *kv.Op, res *kv.OpResult) error {
+	switch op.Kind {
+	case kv.OpSet:
+		return t.set(op, res)
+	case kv.OpGet:
+		return t.get(op, res)
+	case kv.OpDelete:
+		return t.delete(op, res)
+	}
+	inner, err := t.run(op.Txn)
+	res.Txn = &inner
+	return err
+}
+
+func (t *txnRun) stage(key []byte, r *row) {
+	r.sub = t.sub
+	t.sub++
+	t.a.over.add(key, t.rev, r)
+}
+
+func (t *txnRun) set(op *kv.Op, res *kv.OpResult) error {
+	key, _, _ := op.Range.Bounds()
+	if op.ReturnPrev {
+		if err := t.previous([]byte(key), res); err != nil {
+			return err
+		}
+	}
+	t.stage([]byte(key), &row{lease: uint64(op.Lease), value: op.Value})
+	return nil
+}
+
+// previous adds the item of key, if there is one, to what is returned.
+func (t *txnRun) previous(key []byte, res *kv.OpResult) error {
+	h, err := t.a.head(key, true)
+	if err != nil || !h.live() {
+		return err
+	}
+	return t.add(res, key, &h, false)
+}
+
+// add adds an item to what is returned.
+func (t *txnRun) add(res *kv.OpResult, key []byte, h *head, keysOnly bool) error {
+	item, err := t.a.item(key, h, keysOnly)
+	if err != nil {
+		return err
+	}
+	if t.out += uint64(len(item.Key) + len(item.Value)); t.out > t.a.settings.responseBytes {
+		return errTxnTooLarge
+	}
+	res.Items = append(res.Items, item)
+	return nil
+}
+
+// looked counts a key that a range holds.
+func (t *txnRun) looked(key []byte) error {
+	t.keys++
+	t.bytes += uint64(len(key))
+	if t.keys > t.a.settings.rangeKeys || t.bytes > t.a.settings.rangeBytes {
+		return errTxnTooLarge
+	}
+	return nil
+}
+
+// oneKey returns the key of a range of one.
+func oneKey(r kv.Range) (key []byte, one bool) {
+	from, to, open := r.Bounds()
+	return []byte(from), !open && len(to) == len(from)+1 && to[len(from)] == 0 && to[:len(from)] == from
+}
+
+// each calls fn with each live key of the range in order, until it says false.
+// The arguments are valid during the call; fn must not stage.
+func (t *txnRun) each(r kv.Range, fn func(key []byte, h *head) (bool, error)) error {
+	if key, one := oneKey(r); one {
+		h, err := t.a.head(key, true)
+		if err == nil && h.live() {
+			_, err = fn(key, &h)
+		}
+		return err
+	}
+	from, to, open := r.Bounds()
+	_, err := t.a.liveKeys([]byte(from), []byte(to), open, func(key []byte, h *head) (bool, error) {
+		if err := t.looked(key); err != nil {
+			return false, err
+		}
+		return fn(key, h)
+	})
+	return err
+}
+
+func (t *txnRun) get(op *kv.Op, res *kv.OpResult) error {
+	if op.Reverse {
+		return t.getReverse(op, res)
+	}
+	return t.each(op.Range, func(key []byte, h *head) (bool, error) {
+		switch {
+		case op.CountOnly:
+			res.Count++
+			return true, nil
+		case op.Limit > 0 && len(res.Items) == op.Limit:
+			res.More = true
+			return false, nil
+		}
+		res.Count++
+		return true, t.add(res, key, h, op.KeysOnly)
+	})
+}
+
+func (t *txnRun) getReverse(op *kv.Op, res *kv.OpResult) error {
+	var keys [][]byte
+	err := t.each(op.Range, func(key []byte, _ *head) (bool, error) {
+		keys = append(keys, slices.Clone(key))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	res.Count = int64(len(keys))
+	if op.CountOnly {
+		return nil
+	}
+	if op.Limit > 0 && len(keys) > op.Limit {
+		keys, res.More, res.Count = keys[len(keys)-op.Limit:], true, int64(op.Limit)
+	}
+	for _, key := range slices.Backward(keys) {
+		h, err := t.a.head(key, true)
+		if err == nil {
+			err = t.add(res, key, &h, op.KeysOnly)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *txnRun) delete(op *kv.Op, res *kv.OpResult) error {
+	var keys [][]byte
+	err := t.each(op.Range, func(key []byte, h *head) (bool, error) {
+		keys = append(keys, slices.Clone(key))
+		if !op.ReturnPrev {
+			return true, nil
+		}
+		return true, t.add(res, key, h, false)
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		t.stage(key, &row{tombstone: true})
+	}
+	res.Count = int64(len(keys))
+	return nil
+}
+
+// holds evaluates a comparison.
+func (t *txnRun) holds(c *kv.Compare) (bool, error) {
+	if c.Target == kv.TargetUnchanged {
+		return t.unchanged(c.Range, uint64(c.Number))
+	}
+	if key, one := oneKey(c.Range); one {
+		h, err := t.a.head(key, c.Target != kv.TargetModRevision)
+		if err != nil {
+			return false, err
+		}
+		return t.keyHolds(c, key, &h)
+	}
+	any, all := false, true
+	err := t.each(c.Range, func(key []byte, h *head) (_ bool, err error) {
+		any = true
+		all, err = t.keyHolds(c, key, h)
+		return all, err
+	})
+	if err == nil && !any {
+		return t.keyHolds(c, nil, &head{})
+	}
+	return all, err
+}
+
+func (t *txnRun) keyHolds(c *kv.Compare, key []byte, h *head) (bool, error) {
+	var item kv.Item
+	switch {
+	case !h.live():
+		if c.Target == kv.TargetValue {
+			return false, nil
+		}
+	case c.Target == kv.TargetModRevision:
+		item.ModRevision = kv.Revision(h.mod)
+	case c.Target == kv.TargetValue:
+		item.Value = h.row.value
+	case c.Target == kv.TargetLease:
+		item.Lease = kv.LeaseID(h.row.lease)
+	default:
+		create, version, err := t.a.resolveHead(key, h)
+		if err != nil {
+			return false, err
+		}
+		item.CreateRevision, item.Version = kv.Revision(create), int64(version)
+	}
+	return c.Holds(&item), nil
+}
+
+// unchanged: nothing in r was put or deleted after revision since. The answer must
+// not depend on what a member has removed: only the logical compaction counts, and
+// all that came after it is there.
+func (t *txnRun) unchanged(r kv.Range, since uint64) (bool, error) {
+	a := t.a
+	if since < uint64(a.st.Compacted) {
+		return false, nil
+	}
+	if key, one := oneKey(r); one {
+		h, err := a.head(key, false)
+		return err == nil && h.mod <= since, err
+	}
+	from, to, open := r.Bounds()
+	for _, o := range a.over.inRange([]byte(from), []byte(to), open) {
+		if o.rev > since {
+			return false, nil
+		}
+	}
+	return a.indexUnchanged(r, since)
+}
+
+// indexUnchanged looks into the committed index rows of revisions above since. The
+// entries of the open batch are in the overlay.
+func (a *applier) indexUnchanged(r kv.Range, since uint64) (bool, error) {
+	_, upper := spaceBounds(spaceIndex)
+	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: indexKey(since+1, 0), UpperBound: upper})
+	if err != nil {
+		return false, asCorrupt(err)
+	}
+	defer it.Close()
+	rows, same := uint64(0), true
+	for ok := it.First(); ok && same; ok = it.Next() {
+		if rows++; rows > a.settings.indexRows {
+			return false, nil
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return false, asCorrupt(err)
+		}
+		_, err = decodeIndexRow(v, func(c IndexedChange) {
+			same = same && (uint64(c.Revision) <= since || !r.Contains(string(c.Key)))
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return same, asCorrupt(it.Error())
+}
