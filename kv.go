@@ -26,6 +26,27 @@ type (
 	Member         = kv.Member
 	Membership     = kv.Membership
 	MemberOption   = kv.MemberOption
+	Txn            = kv.Txn
+	TxnResult      = kv.TxnResult
+	Compare        = kv.Compare
+	Op             = kv.Op
+	OpResult       = kv.OpResult
+	ReadTx         = kv.ReadTx
+	Tx             = kv.Tx
+)
+
+// What a Compare looks at, and how.
+const (
+	TargetVersion        = kv.TargetVersion
+	TargetCreateRevision = kv.TargetCreateRevision
+	TargetModRevision    = kv.TargetModRevision
+	TargetValue          = kv.TargetValue
+	TargetLease          = kv.TargetLease
+	TargetUnchanged      = kv.TargetUnchanged
+	Equal                = kv.Equal
+	NotEqual             = kv.NotEqual
+	Less                 = kv.Less
+	Greater              = kv.Greater
 )
 
 // What is known of a write that returned an error.
@@ -61,6 +82,7 @@ var (
 	ErrAlreadyRegistered = kv.ErrAlreadyRegistered
 	ErrSessionNotFound   = kv.ErrSessionNotFound
 	ErrResultDropped     = kv.ErrResultDropped
+	ErrTxnTooOld         = kv.ErrTxnTooOld
 )
 
 // OutcomeOf returns what is known of a write from the error it returned.
@@ -115,3 +137,30 @@ func ReturnPrev() DeleteOption { return kv.ReturnPrev() }
 
 // IfMembership makes a membership change conditional on Membership.Index.
 func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }
+
+// Exists holds if key is there.
+func Exists(key string) Compare { return kv.Exists(key) }
+
+// Absent holds if key is not there.
+func Absent(key string) Compare { return kv.Absent(key) }
+
+// ValueIs holds if key is there and its value is value.
+func ValueIs(key string, value []byte) Compare { return kv.ValueIs(key, value) }
+
+// RevisionIs holds if key's ModRevision is rev; 0: if it is absent.
+func RevisionIs(key string, rev Revision) Compare { return kv.RevisionIs(key, rev) }
+
+// Unchanged holds if nothing in r was put or deleted after rev.
+func Unchanged(r Range, rev Revision) Compare { return kv.Unchanged(r, rev) }
+
+// SetOp puts value under key.
+func SetOp(key string, value []byte) Op { return kv.SetOp(key, value) }
+
+// GetOp reads the items of r.
+func GetOp(r Range) Op { return kv.GetOp(r) }
+
+// DeleteOp deletes the keys of r.
+func DeleteOp(r Range) Op { return kv.DeleteOp(r) }
+
+// TxnOp runs another transaction within.
+func TxnOp(t Txn) Op { return kv.TxnOp(t) }

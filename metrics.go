@@ -17,6 +17,7 @@ type Metrics struct {
 	Entries      uint64 // proposed by this member as leader
 	EntryBytes   uint64 // of them
 	ReadRounds   uint64 // rounds of the read index
+	TxnConflicts uint64 // runs of an Update in vain: what it had read changed
 	Applied      uint64 // log entries applied
 	AppliedBytes uint64 // of them
 
@@ -47,7 +48,8 @@ func (db *DB) Metrics() Metrics {
 	return Metrics{
 		Writes: c.writes.Load(), WriteErrors: c.writeErrors.Load(), Reads: c.reads.Load(), Overloaded: c.overloaded.Load(),
 		Batches: c.batches.Load(), Entries: c.entries.Load(), EntryBytes: c.entryBytes.Load(), ReadRounds: c.readRounds.Load(),
-		Applied: c.applied.Load(), AppliedBytes: c.appliedBytes.Load(),
+		TxnConflicts: c.txnConflicts.Load(),
+		Applied:      c.applied.Load(), AppliedBytes: c.appliedBytes.Load(),
 		LeaderChanges: c.leaderChanges.Load(), SnapshotsTaken: c.snapshotsTaken.Load(), SnapshotsSent: c.snapshotsSent.Load(),
 		SnapshotsInstalled: c.snapshotsInstalled.Load(),
 		WriteLatency:       c.writeLatency.read(), SyncLatency: c.syncLatency.read(),
@@ -58,6 +60,7 @@ func (db *DB) Metrics() Metrics {
 type counts struct {
 	writes, writeErrors, reads, overloaded            atomic.Uint64
 	batches, entries, entryBytes, readRounds          atomic.Uint64
+	txnConflicts                                      atomic.Uint64
 	applied, appliedBytes, leaderChanges              atomic.Uint64
 	snapshotsTaken, snapshotsSent, snapshotsInstalled atomic.Uint64
 	writeLatency, syncLatency                         latency

@@ -90,6 +90,21 @@ func (db *DB) checkKey(key string) error {
 	return nil
 }
 
+func (db *DB) checkValue(value []byte) error {
+	if len(value) > db.cfg.MaxValueBytes {
+		return fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), db.cfg.MaxValueBytes)
+	}
+	return nil
+}
+
+// checkRange bounds the bounds; that they are in order is Range.Validate's.
+func (db *DB) checkRange(r Range) error {
+	if from, to, _ := r.Bounds(); len(from) > db.cfg.MaxKeyBytes+1 || len(to) > db.cfg.MaxKeyBytes+1 {
+		return fmt.Errorf("%w: a bound of the range is longer than a key may be", ErrTooLarge)
+	}
+	return nil
+}
+
 // write commits an operation and turns its status into an error.
 func (db *DB) write(ctx context.Context, name string, op *command.Op) (command.OpResult, error) {
 	if err := db.check(ctx); err != nil {
@@ -118,7 +133,7 @@ func (db *DB) statusError(name string, res *command.OpResult) error {
 	case command.Conflict:
 		return db.wrap(name, OutcomeNotDone, ErrConflict)
 	case command.TooLarge:
-		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the range holds more than one transaction may delete", ErrTooLarge))
+		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: more keys or bytes than one transaction may delete or return", ErrTooLarge))
 	case command.Invalid:
 		return db.wrap(name, OutcomeNotDone, ErrInvalidArgument)
 	case command.DroppedReply:
@@ -147,8 +162,8 @@ func (db *DB) Set(ctx context.Context, key string, value []byte, opts ...SetOpti
 
 func (db *DB) setOp(key string, value []byte, o *kv.SetOptions) (command.Op, error) {
 	err := db.checkKey(key)
-	if err == nil && len(value) > db.cfg.MaxValueBytes {
-		err = fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), db.cfg.MaxValueBytes)
+	if err == nil {
+		err = db.checkValue(value)
 	}
 	if err == nil && o.IfRevision < 0 {
 		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
@@ -193,14 +208,13 @@ func (db *DB) DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (D
 
 func (db *DB) deleteRangeOp(r Range, o *kv.DeleteOptions) (command.Op, error) {
 	err := r.Validate()
-	from, to, open := r.Bounds()
-	switch {
-	case err != nil:
-	case o.Conditional:
-		err = fmt.Errorf("%w: DeleteRange takes no condition", ErrInvalidArgument)
-	case len(from) > db.cfg.MaxKeyBytes+1 || len(to) > db.cfg.MaxKeyBytes+1:
-		err = fmt.Errorf("%w: a bound of the range is longer than a key may be", ErrTooLarge)
+	if err == nil {
+		err = db.checkRange(r)
 	}
+	if err == nil && o.Conditional {
+		err = fmt.Errorf("%w: DeleteRange takes no condition", ErrInvalidArgument)
+	}
+	from, to, open := r.Bounds()
 	return command.Op{Kind: command.DeleteRange, Key: []byte(from), To: []byte(to), Open: open, ReturnPrev: o.ReturnPrev,
 		MaxKeys: uint64(db.cfg.MaxTxnOps)}, err
 }
@@ -360,7 +374,22 @@ func (db *DB) beginScan(ctx context.Context, r Range, o *kv.ScanOptions) error {
 }
 
 func (db *DB) scanPages(ctx context.Context, r Range, o kv.ScanOptions, yield func(Item, error) bool) {
-	p := store.Page{Revision: o.Revision, Reverse: o.Reverse, KeysOnly: o.KeysOnly, MaxBytes: scanPageBytes}
+	rev := o.Revision
+	db.pages(ctx, r, o, yield, func(r Range, p *store.Page) (items []Item, more bool, err error) {
+		p.Revision = rev
+		db.counts.reads.Add(1)
+		// All further pages are of the same revision.
+		if items, rev, more, err = db.state.Scan(r, *p); err != nil {
+			err = db.readError("Scan", err)
+		}
+		return items, more, err
+	})
+}
+
+// pages yields what read returns, page after page.
+func (db *DB) pages(ctx context.Context, r Range, o kv.ScanOptions, yield func(Item, error) bool,
+	read func(Range, *store.Page) (items []Item, more bool, err error)) {
+	p := store.Page{Reverse: o.Reverse, KeysOnly: o.KeysOnly, MaxBytes: scanPageBytes}
 	left := o.Limit
 	for {
 		if err := db.check(ctx); err != nil {
@@ -371,10 +400,9 @@ func (db *DB) scanPages(ctx context.Context, r Range, o kv.ScanOptions, yield fu
 		if o.Limit > 0 {
 			p.Limit = min(p.Limit, left)
 		}
-		db.counts.reads.Add(1)
-		items, rev, more, err := db.state.Scan(r, p)
+		items, more, err := read(r, &p)
 		if err != nil {
-			yield(Item{}, db.readError("Scan", err))
+			yield(Item{}, err)
 			return
 		}
 		for _, item := range items {
@@ -386,7 +414,6 @@ func (db *DB) scanPages(ctx context.Context, r Range, o kv.ScanOptions, yield fu
 		if !more || o.Limit > 0 && left == 0 {
 			return
 		}
-		p.Revision = rev // all further pages are of the same revision
 		r = rest(r, items[len(items)-1].Key, o.Reverse)
 	}
 }

@@ -35,7 +35,9 @@ var (
 	// ErrSessionNotFound: a client's session was evicted, for it was not used for
 	// long while many others were. Package client opens another by itself.
 	ErrSessionNotFound = errors.New("session not found")
-	ErrResultDropped   = errors.New("done, but its result was too large to keep for a retry")
+	// ErrTxnTooOld: a View or Update has kept its revision open for too long.
+	ErrTxnTooOld     = errors.New("transaction is too old")
+	ErrResultDropped = errors.New("done, but its result was too large to keep for a retry")
 )
 
 // Outcome says what is known of a write that returned an error.

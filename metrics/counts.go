@@ -18,6 +18,8 @@ var counterFamilies = []counterFamily{
 	{"replkv_proposed_bytes_total", "Bytes of log entries proposed as leader.", func(m *replkv.Metrics) uint64 { return m.EntryBytes }},
 	{"replkv_read_rounds_total", "Rounds in which the leader was confirmed for linearizable reads.",
 		func(m *replkv.Metrics) uint64 { return m.ReadRounds }},
+	{"replkv_update_conflicts_total", "Runs of an Update in vain: what it had read had changed.",
+		func(m *replkv.Metrics) uint64 { return m.TxnConflicts }},
 	{"replkv_applied_entries_total", "Log entries applied.", func(m *replkv.Metrics) uint64 { return m.Applied }},
 	{"replkv_applied_bytes_total", "Bytes of log entries applied.", func(m *replkv.Metrics) uint64 { return m.AppliedBytes }},
 	{"replkv_leader_changes_total", "Changes of leader that the member saw.", func(m *replkv.Metrics) uint64 { return m.LeaderChanges }},

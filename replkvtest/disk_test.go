@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -241,6 +242,8 @@ func TestWatching(t *testing.T) {
 		}
 	}
 	leader := c.Leader()
+	took := leader // snapshots
+	c.reads(took)
 	for i := range 3 {
 		expect(i, "members 3 voters 3")
 	}
@@ -258,6 +261,12 @@ func TestWatching(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	leader = c.Leader() // a slow machine elects another now and then
+	c.reads(leader)
+	c.wait("the leader to know where the others are", func() bool {
+		s := c.DB(leader).Status()
+		return !slices.ContainsFunc(s.Members, func(m replkv.MemberStatus) bool { return m.MatchIndex != s.LastLogIndex })
+	})
 	s := c.DB(leader).Status()
 	if s.Role != "leader" || s.Disk != "ok" || !s.MayVote || s.MembershipIndex == 0 || s.LogBytes == 0 || s.StateBytes == 0 ||
 		s.LastElection.LeaderID != s.ID || s.LastElection.Reason == "" || time.Since(s.LastContact) > time.Minute {
@@ -268,11 +277,11 @@ func TestWatching(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	f := c.DB((leader + 1) % 3).Status()
+	f := c.DB((leader + 1) % 4).Status()
 	if f.Role != "follower" || f.LeaderID != s.ID || f.LastContact.IsZero() {
 		t.Errorf("%+v", f)
 	}
-	m := c.DB(leader).Metrics()
+	m := c.DB(took).Metrics()
 	if m.Writes < 200 || m.Entries == 0 || m.EntryBytes == 0 || m.Batches == 0 || m.Applied < 50 || m.AppliedBytes == 0 || m.ReadRounds == 0 ||
 		m.Reads == 0 || m.SnapshotsTaken == 0 || m.LeaderChanges == 0 || sum(m.WriteLatency.Counts) != m.Writes || sum(m.SyncLatency.Counts) == 0 || m.SyncLatency.Sum <= 0 {
 		t.Errorf("%+v", m)
@@ -280,6 +289,14 @@ func TestWatching(t *testing.T) {
 	c.Stop(j)
 	expect(j, "stopped <nil>")
 	c.Restart(j)
+}
+
+// reads makes member i read, and so know that it leads, or who does.
+func (c *Cluster) reads(i int) {
+	c.t.Helper()
+	if _, err := c.DB(i).Get(c.t.Context(), "none"); !errors.Is(err, replkv.ErrNotFound) {
+		c.t.Fatal(err)
+	}
 }
 
 func sum(counts []uint64) (n uint64) {

@@ -49,7 +49,7 @@ func (s *Store) Plant(key, value string) error {
 		return err
 	}
 	defer e.release()
-	item, err := s.getNewest(e, key)
+	item, err := s.getNewest(e.db, key)
 	if err != nil {
 		return err
 	}

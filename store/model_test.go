@@ -100,6 +100,8 @@ func (m *model) apply(op *command.Op) command.OpResult {
 					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version)})
 			}
 		}
+	case command.Txn:
+		res = m.txn(op.Txn)
 	case command.Compact:
 		switch rev := kv.Revision(op.Revision); {
 		case rev <= m.compacted:
@@ -129,6 +131,8 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 	}
 	op := &command.Op{Key: key()}
 	switch n := rng.IntN(100); {
+	case n < 20:
+		op.Kind, op.Key, op.Txn = command.Txn, nil, randomTxn(rng, m, 1)
 	case n < 45:
 		op.Kind = command.Set
 	case n < 60:

@@ -29,7 +29,7 @@ func (s *Store) Get(key string, rev kv.Revision) (kv.Item, error) {
 			return item, kv.ErrNotFound
 		}
 		before := committed()
-		if item, err = s.getNewest(e, key); err == nil {
+		if item, err = s.getNewest(e.db, key); err == nil {
 			cache.add(&item, t, before)
 		}
 		return item, err
@@ -51,8 +51,8 @@ func (s *Store) Get(key string, rev kv.Revision) (kv.Item, error) {
 	return items[0], nil
 }
 
-func (s *Store) getNewest(e *engine, key string) (item kv.Item, err error) {
-	it, err := e.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+func (s *Store) getNewest(from pebble.Reader, key string) (item kv.Item, err error) {
+	it, err := from.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
 		return item, asCorrupt(err)
 	}
