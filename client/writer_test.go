@@ -336,11 +336,14 @@ func TestALeaverDoesNotEndTheOpening(t *testing.T) {
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	got := make(chan error, 1)
-	go func() { <-opening; _, err := c.Set(t.Context(), "k", nil); got <- err }()
-	if _, err := c.Set(ctx, "k", nil); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.OutcomeNotDone {
+	ctx, leave := context.WithCancel(t.Context())
+	got, left := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := c.Set(ctx, "k", nil); left <- err }()
+	<-opening
+	go func() { _, err := c.Set(t.Context(), "k", nil); got <- err }()
+	queued(t, c, 2)
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) || kv.OutcomeOf(err) != kv.OutcomeNotDone {
 		t.Errorf("who left: %v (%v)", err, kv.OutcomeOf(err))
 	}
 	queued(t, c, 1)
