@@ -195,7 +195,7 @@ func checkBatch(raw []byte, limit int) error {
 	sessioned := b.Session != command.NoSession
 	err = b.Ops(func(_ int, op *command.Op) error {
 		switch op.Kind {
-		case command.Set, command.Delete, command.DeleteRange:
+		case command.Set, command.Delete, command.DeleteRange, command.Txn:
 			if sessioned {
 				return nil
 			}

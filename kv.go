@@ -49,6 +49,14 @@ const (
 	Greater              = kv.Greater
 )
 
+// What an Op does.
+const (
+	OpSet    = kv.OpSet
+	OpGet    = kv.OpGet
+	OpDelete = kv.OpDelete
+	OpTxn    = kv.OpTxn
+)
+
 // What is known of a write that returned an error.
 const (
 	OutcomeUnknown = kv.OutcomeUnknown

@@ -1,0 +1,254 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/kv"
+)
+
+// txn is what a transaction means, on the model. The limits are not part of it.
+func (m *model) txn(t *kv.Txn) command.OpResult {
+	if t.Validate() != nil {
+		return command.OpResult{Status: command.Invalid}
+	}
+	m.rev++
+	changed := false
+	res := m.branch(t, &changed)
+	if !changed {
+		m.rev--
+	}
+	return command.OpResult{Status: command.OK, Response: command.AppendTxnResult(nil, &res)}
+}
+
+func (m *model) branch(t *kv.Txn, changed *bool) (res kv.TxnResult) {
+	res.Succeeded = !slices.ContainsFunc(t.If, func(c kv.Compare) bool { return !m.compare(&c) })
+	ops := t.Then
+	if !res.Succeeded {
+		ops = t.Else
+	}
+	res.Results = make([]kv.OpResult, len(ops))
+	for i, op := range ops {
+		r := &res.Results[i]
+		items := []kv.Item{}
+		if op.Kind != kv.OpTxn {
+			items = m.scan(op.Range, m.rev, op.Reverse && op.Kind == kv.OpGet)
+		}
+		switch op.Kind {
+		case kv.OpTxn:
+			inner := m.branch(op.Txn, changed)
+			r.Txn = &inner
+		case kv.OpGet:
+			r.Count = int64(len(items))
+			if op.CountOnly {
+				break
+			}
+			if op.Limit > 0 && len(items) > op.Limit {
+				items, r.More, r.Count = items[:op.Limit], true, int64(op.Limit)
+			}
+			for _, it := range items {
+				if op.KeysOnly {
+					it.Value = nil
+				}
+				r.Items = append(r.Items, it)
+			}
+		case kv.OpSet, kv.OpDelete:
+			if op.ReturnPrev {
+				r.Items = items
+			}
+			if op.Kind == kv.OpSet {
+				key, _, _ := op.Range.Bounds()
+				m.put(key, op.Value)
+				*changed = true
+				break
+			}
+			r.Count = int64(len(items))
+			for _, it := range items {
+				m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
+				*changed = true
+			}
+		}
+	}
+	return res
+}
+
+func (m *model) compare(c *kv.Compare) bool {
+	if c.Target == kv.TargetUnchanged {
+		for key, versions := range m.keys {
+			for _, v := range versions {
+				if c.Range.Contains(key) && int64(v.ModRevision) > c.Number {
+					return false
+				}
+			}
+		}
+		return c.Number >= int64(m.compacted)
+	}
+	items := m.scan(c.Range, m.rev, false)
+	if len(items) == 0 {
+		return c.Target != kv.TargetValue && c.Holds(&kv.Item{})
+	}
+	for i := range items {
+		if !c.Holds(&items[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func randomRange(rng *rand.Rand) kv.Range {
+	a, b := keysPool[rng.IntN(len(keysPool))], keysPool[rng.IntN(len(keysPool))]
+	switch n := rng.IntN(10); {
+	case n < 6:
+		return kv.Key(a)
+	case n == 6:
+		return kv.From(a)
+	}
+	return kv.Between(min(a, b), max(a, b))
+}
+
+func randomTxn(rng *rand.Rand, m *model, depth int) *kv.Txn {
+	t := &kv.Txn{}
+	for range rng.IntN(3) {
+		c := kv.Compare{Range: randomRange(rng), Target: kv.Target(1 + rng.IntN(6)), Is: kv.Relation(1 + rng.IntN(4)), Number: rng.Int64N(4)}
+		key, _, _ := c.Range.Bounds()
+		if it, ok := m.at(key, m.rev); ok && rng.IntN(2) == 0 { // else too few hold
+			c.Value = it.Value
+			switch c.Target {
+			case kv.TargetVersion:
+				c.Number = it.Version
+			case kv.TargetCreateRevision:
+				c.Number = int64(it.CreateRevision)
+			case kv.TargetModRevision:
+				c.Number = int64(it.ModRevision)
+			}
+		}
+		if c.Target == kv.TargetUnchanged {
+			c.Is, c.Number = kv.Equal, max(1, int64(m.rev)-rng.Int64N(8))
+		}
+		t.If = append(t.If, c)
+	}
+	t.Then, t.Else = randomBranch(rng, m, depth), randomBranch(rng, m, depth)
+	return t
+}
+
+func randomBranch(rng *rand.Rand, m *model, depth int) (ops []kv.Op) {
+	for range rng.IntN(4) {
+		r := randomRange(rng)
+		key, _, _ := r.Bounds()
+		var op kv.Op
+		switch n := rng.IntN(10); {
+		case n < 5:
+			op = kv.SetOp(key, fmt.Appendf(nil, "t%d", rng.IntN(1000)))
+			op.ReturnPrev = rng.IntN(3) == 0
+		case n < 7:
+			op = kv.GetOp(r)
+			op.Limit, op.Reverse, op.KeysOnly, op.CountOnly = rng.IntN(3), rng.IntN(2) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
+		case n < 9 || depth == 3:
+			op = kv.DeleteOp(r)
+			op.ReturnPrev = rng.IntN(2) == 0
+		default:
+			op = kv.TxnOp(*randomTxn(rng, m, depth+1))
+		}
+		ops = append(ops, op)
+	}
+	return ops
+}
+
+// apply applies operations as one entry of a session, and returns their results.
+func (s *Store) applyOps(t *testing.T, ops ...*command.Op) []command.OpResult {
+	t.Helper()
+	index := s.State().Index + 1
+	if index == 1 {
+		if _, err := s.Apply([]Entry{openSessionEntry(1)}); err != nil {
+			t.Fatal(err)
+		}
+		index++
+	}
+	res, err := s.Apply([]Entry{encodeEntry(index, encodeBatch(testSession, index, index-1, ops...))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res[0].Batches[0].Ops
+}
+
+func txnOp(txn kv.Txn) *command.Op { return &command.Op{Kind: command.Txn, Txn: &txn} }
+
+// A transaction beyond a limit has no effect at all, also what came before the step
+// that was too much, and what follows it in the entry sees none of it.
+func TestTxnTooLarge(t *testing.T) {
+	s := openMem(t, vfs.NewMem())
+	for id, n := range map[uint64]uint64{SettingRangeKeys: 3, SettingResponseBytes: 100} {
+		if r := s.applyOps(t, &command.Op{Kind: command.Setting, ID: id, Number: n}); r[0].Status != command.OK {
+			t.Fatal(r)
+		}
+	}
+	set := func(k string, n int) *command.Op {
+		return &command.Op{Kind: command.Set, Key: []byte(k), Value: make([]byte, n)}
+	}
+	s.applyOps(t, set("a", 1), set("b", 1), set("c", 1), set("d", 1), set("big", 200))
+	prev := kv.SetOp("big", nil)
+	prev.ReturnPrev = true
+	for name, last := range map[string]kv.Op{
+		"keys":             kv.GetOp(kv.All()),
+		"keys counted":     {Kind: kv.OpGet, Range: kv.All(), CountOnly: true},
+		"keys backward":    {Kind: kv.OpGet, Range: kv.All(), Limit: 1, Reverse: true},
+		"keys deleted":     kv.DeleteOp(kv.Between("b", "e")),
+		"bytes":            kv.GetOp(kv.Key("big")),
+		"previous":         prev,
+		"compared, nested": kv.TxnOp(kv.Txn{If: []kv.Compare{{Range: kv.All(), Target: kv.TargetVersion, Is: kv.Greater}}}),
+	} {
+		before := s.State().Revision
+		r := s.applyOps(t, set("seen", 2), txnOp(kv.Txn{Then: []kv.Op{kv.SetOp("a", []byte("new")), kv.SetOp("seen", nil), kv.SetOp("fresh", nil), last}}),
+			txnOp(kv.Txn{If: []kv.Compare{kv.ValueIs("a", []byte{0}), kv.ValueIs("seen", []byte{0, 0}), kv.Absent("fresh")}}))
+		if r[1].Status != command.TooLarge || r[1].Response != nil {
+			t.Errorf("%s: %+v", name, r[1])
+		}
+		if res, err := command.DecodeTxnResult(r[2].Response); err != nil || !res.Succeeded {
+			t.Errorf("%s: what follows sees some of it", name)
+		}
+		if got := s.State().Revision; got != before+1 {
+			t.Errorf("%s: revision %d after %d and one Set", name, got, before)
+		}
+	}
+	if r := s.applyOps(t, txnOp(kv.Txn{Then: []kv.Op{{Kind: kv.OpGet, Range: kv.All(), Limit: 3, KeysOnly: true}}})); r[0].Status != command.TooLarge {
+		t.Errorf("a limit that needs a fourth key: %+v", r[0])
+	}
+	if r := s.applyOps(t, txnOp(kv.Txn{Then: []kv.Op{{Kind: kv.OpGet, Range: kv.All(), Limit: 2}}})); r[0].Status != command.OK {
+		t.Errorf("a limit within: %+v", r[0])
+	}
+}
+
+// A comparison with a revision looks at most at so many entries, and holds for
+// none that is older; at a single key it always can.
+func TestUnchangedIsBounded(t *testing.T) {
+	s := openMem(t, vfs.NewMem())
+	s.applyOps(t, &command.Op{Kind: command.Setting, ID: SettingIndexRows, Number: 5})
+	set := &command.Op{Kind: command.Set, Key: []byte("other")}
+	s.applyOps(t, set)
+	since := s.State().Revision
+	unchanged := func(r kv.Range) bool {
+		res, err := command.DecodeTxnResult(s.applyOps(t, txnOp(kv.Txn{If: []kv.Compare{kv.Unchanged(r, since)}}))[0].Response)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Succeeded
+	}
+	for i := range 6 {
+		if got := unchanged(kv.Prefix("k")); got != (i <= 5) {
+			t.Errorf("after %d entries: %v", i, got)
+		}
+		s.applyOps(t, set)
+	}
+	if unchanged(kv.Prefix("k")) || !unchanged(kv.Key("k")) || unchanged(kv.Key("other")) {
+		t.Error("after 6 entries")
+	}
+	s.applyOps(t, &command.Op{Kind: command.Compact, Revision: uint64(since) + 1})
+	if unchanged(kv.Key("k")) {
+		t.Error("holds since a compacted revision")
+	}
+}
