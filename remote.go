@@ -106,6 +106,8 @@ func (db *DB) encode(b *batch.Batch) []byte {
 			op, err = db.setOp(w.Key, w.Value, &w.Set)
 		case w.Op == "Delete":
 			op, err = db.deleteOp(w.Key, &w.Delete)
+		case w.Op == "Txn":
+			op, err = db.txnOp(&w.Txn)
 		default:
 			op, err = db.deleteRangeOp(w.Range, &w.Delete)
 		}
@@ -130,32 +132,18 @@ func (db *DB) written(b *batch.Batch, res *command.BatchResult) []batch.Result {
 			out[i].Err = db.wrap(w.Op, OutcomeNotDone, w.Refused)
 			continue
 		}
-		out[i].DeleteResult, out[i].Err = deleteResult(*r, db.statusError(w.Op, r))
+		err := db.statusError(w.Op, r)
+		if w.Op == "Txn" {
+			out[i].Txn, out[i].Err = txnResult(*r, err)
+			out[i].Revision = out[i].Txn.Revision
+			continue
+		}
+		out[i].DeleteResult, out[i].Err = deleteResult(*r, err)
 	}
 	return out
 }
 
-// GetMany reads keys, all after one confirmation.
-func (b serviceBackend) GetMany(ctx context.Context, keys []string, fn func(Item, error) bool) error {
-	db := b.DB
-	if err := db.check(ctx); err != nil {
-		return db.wrap("GetMany", OutcomeNotDone, ctxError(ctx, err))
-	}
-	if err := db.reads.barrier(ctx, db.limit(ctx)); err != nil {
-		return db.callError("GetMany", OutcomeNotDone, ctxError(ctx, err))
-	}
-	db.counts.reads.Add(uint64(len(keys)))
-	for _, key := range keys {
-		err := db.checkKey(key)
-		var item Item
-		if err != nil {
-			err = db.wrap("Get", OutcomeNotDone, err)
-		} else if item, err = db.state.Get(key, 0); err != nil {
-			err = db.readError("Get", err)
-		}
-		if !fn(item, err) {
-			break
-		}
-	}
-	return nil
+// ReadMany makes it a backend of package service.
+func (b serviceBackend) ReadMany(ctx context.Context, keys []string, fn func(Item, error) bool) error {
+	return b.readMany(ctx, keys, fn)
 }

@@ -314,6 +314,48 @@ func (db *DB) Get(ctx context.Context, key string, opts ...GetOption) (Item, err
 	return item, nil
 }
 
+// GetMany returns those of the keys that are there. See KV.
+func (db *DB) GetMany(ctx context.Context, keys ...string) (map[string]Item, error) {
+	out := make(map[string]Item, len(keys))
+	var failed error
+	err := db.readMany(ctx, keys, func(item Item, err error) bool {
+		if err == nil {
+			out[item.Key] = item
+		} else if !errors.Is(err, ErrNotFound) {
+			failed = err
+		}
+		return failed == nil
+	})
+	if err = cmp.Or(err, failed); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// readMany reads keys, all after one confirmation, until fn says false.
+func (db *DB) readMany(ctx context.Context, keys []string, fn func(Item, error) bool) error {
+	if err := db.check(ctx); err != nil {
+		return db.wrap("GetMany", OutcomeNotDone, ctxError(ctx, err))
+	}
+	if err := db.reads.barrier(ctx, db.limit(ctx)); err != nil {
+		return db.callError("GetMany", OutcomeNotDone, ctxError(ctx, err))
+	}
+	db.counts.reads.Add(uint64(len(keys)))
+	for _, key := range keys {
+		err := db.checkKey(key)
+		var item Item
+		if err != nil {
+			err = db.wrap("Get", OutcomeNotDone, err)
+		} else if item, err = db.state.Get(key, 0); err != nil {
+			err = db.readError("Get", err)
+		}
+		if !fn(item, err) {
+			break
+		}
+	}
+	return nil
+}
+
 // readError is the error of a read of the local state.
 func (db *DB) readError(op string, err error) error {
 	if errors.Is(err, ErrClosed) && db.ctx.Err() != nil {

@@ -33,6 +33,22 @@ type KV interface {
 	// error, and so is a range of more keys than the limit of one
 	// transaction (ErrTooLarge; nothing is done).
 	DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (DeleteResult, error)
+	// GetMany returns those of the keys that are there, each linearizably; not all
+	// at one revision: View does that.
+	GetMany(ctx context.Context, keys ...string) (map[string]Item, error)
+	// Txn does a transaction, whole and at one revision, or nothing of it: see Txn,
+	// the type. If a comparison does not hold, that is no error. ErrTooLarge: it has
+	// more operations, or looks at or returns more, than a transaction may.
+	Txn(ctx context.Context, t Txn) (TxnResult, error)
+	// View runs fn, on the caller's goroutine, on the store as it is at one
+	// revision, and returns its error as it is.
+	View(ctx context.Context, fn func(*ReadTx) error, opts ...ReadOption) error
+	// Update runs fn, on the caller's goroutine, and commits what it has written if
+	// nothing that it has read, ranges included, has changed since; else fn runs
+	// again, until ctx ends: fn must have no effects of its own. It returns the
+	// revision of the commit; that of the reads, if fn wrote nothing; fn's error as
+	// it is, and nothing is done.
+	Update(ctx context.Context, fn func(*Tx) error) (Revision, error)
 	// Scan yields the items of r in key order, as of one revision that is
 	// bound when the loop begins. An error is the last pair. Breaking out of
 	// the loop frees everything; no lock is held while the body runs.

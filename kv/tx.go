@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,13 +36,24 @@ func (t *ReadTx) End() { t.over = true }
 // Revision is the revision that the transaction reads at.
 func (t *ReadTx) Revision() Revision { return t.from.Revision() }
 
+var errEmptyKey = fmt.Errorf("%w: the key is empty", ErrInvalidArgument)
+
 var errTxOver = fmt.Errorf("%w: a transaction is used after its function has returned", ErrInvalidArgument)
 
 func (t *ReadTx) check() error {
+	err := context.Cause(t.ctx)
 	if t.over {
-		return errTxOver
+		err = errTxOver
 	}
-	return context.Cause(t.ctx)
+	return txError(err)
+}
+
+// txError is the error of a step of a transaction: nothing is done yet.
+func txError(err error) error {
+	if _, ok := err.(*Error); err == nil || ok {
+		return err
+	}
+	return &Error{Op: "Tx", Outcome: OutcomeNotDone, Err: err}
 }
 
 // Get returns the item of key, or ErrNotFound. The item is the caller's.
@@ -50,7 +62,7 @@ func (t *ReadTx) Get(key string) (Item, error) {
 		return Item{}, err
 	}
 	if key == "" {
-		return Item{}, fmt.Errorf("%w: the key is empty", ErrInvalidArgument)
+		return Item{}, txError(errEmptyKey)
 	}
 	return t.from.Get(t.ctx, key)
 }
@@ -88,7 +100,7 @@ func txScanOptions(r Range, opts []ScanOption) (o ScanOptions, err error) {
 	default:
 		err = r.Validate()
 	}
-	return o, err
+	return o, txError(err)
 }
 
 // Tx is what an Update reads and writes. It reads one revision, and what it has
@@ -131,7 +143,7 @@ func (t *Tx) Get(key string) (Item, error) {
 	}
 	if w, ok := t.writes[key]; ok {
 		if w.delete {
-			return Item{}, ErrNotFound
+			return Item{}, txError(ErrNotFound)
 		}
 		return w.item(key), nil
 	}
@@ -139,7 +151,7 @@ func (t *Tx) Get(key string) (Item, error) {
 	if err == nil || errors.Is(err, ErrNotFound) {
 		t.keys[key] = true
 	}
-	return item, errors.Join(err, t.room())
+	return item, cmp.Or(err, t.room())
 }
 
 func (w *txWrite) item(key string) Item {
@@ -154,10 +166,10 @@ func (t *Tx) Set(key string, value []byte, opts ...SetOption) error {
 		opt.ApplySet(&o)
 	}
 	if o.Conditional {
-		return fmt.Errorf("%w: a Set in a transaction takes no condition: read the key", ErrInvalidArgument)
+		return txError(fmt.Errorf("%w: a Set in a transaction takes no condition: read the key", ErrInvalidArgument))
 	}
 	if n := t.limits.ValueBytes; n > 0 && len(value) > n {
-		return fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), n)
+		return txError(fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), n))
 	}
 	return t.write(key, txWrite{value: append([]byte{}, value...)})
 }
@@ -171,10 +183,10 @@ func (t *Tx) write(key string, w txWrite) error {
 		return err
 	}
 	if key == "" {
-		return fmt.Errorf("%w: the key is empty", ErrInvalidArgument)
+		return txError(errEmptyKey)
 	}
 	if n := t.limits.KeyBytes; n > 0 && len(key) > n {
-		return fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n)
+		return txError(fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n))
 	}
 	if old, ok := t.writes[key]; ok {
 		t.bytes -= len(key) + len(old.value)
@@ -182,7 +194,7 @@ func (t *Tx) write(key string, w txWrite) error {
 	t.writes[key] = w
 	t.bytes += len(key) + len(w.value)
 	if n := t.limits.Bytes; n > 0 && t.bytes > n {
-		return fmt.Errorf("%w: a transaction writes more than %d bytes", ErrTooLarge, n)
+		return txError(fmt.Errorf("%w: a transaction writes more than %d bytes", ErrTooLarge, n))
 	}
 	return t.room()
 }
@@ -191,7 +203,7 @@ func (t *Tx) write(key string, w txWrite) error {
 // not first be filled.
 func (t *Tx) room() error {
 	if n := len(t.keys) + len(t.ranges) + len(t.writes); t.limits.Size > 0 && n > t.limits.Size {
-		return fmt.Errorf("%w: a transaction has read and written more than %d keys and ranges", ErrTooLarge, t.limits.Size)
+		return txError(fmt.Errorf("%w: a transaction has read and written more than %d keys and ranges", ErrTooLarge, t.limits.Size))
 	}
 	return nil
 }
@@ -243,7 +255,7 @@ func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 	before := func(a, b string) bool { return a != b && (a < b) != o.Reverse }
 	for item, err := range t.from.Scan(t.ctx, r, o) {
 		if err == nil {
-			err = errors.Join(t.check(), t.room())
+			err = cmp.Or(t.check(), t.room())
 		}
 		if err != nil {
 			yield(Item{}, err)

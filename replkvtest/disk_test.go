@@ -118,12 +118,14 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
+// tinyLogs make a snapshot of a few small writes: slow machines make no more.
+func tinyLogs(_ int, cfg *replkv.Config) {
+	cfg.SnapshotLogBytes, cfg.TrailingLogBytes = 32<<10, 16<<10
+}
+
 func diskFails(t *testing.T, cause error, part string) {
 	opt, disks := withFaults()
-	c := NewCluster(t, 3, opt, WithConfig(func(_ int, cfg *replkv.Config) {
-		// The state is written by snapshots only: soon, on slow machines too.
-		cfg.SnapshotLogBytes, cfg.TrailingLogBytes = 32<<10, 16<<10
-	}))
+	c := NewCluster(t, 3, opt, WithConfig(tinyLogs)) // the state is written by snapshots only
 	l := startLoad(c)
 	l.passes(100)
 	victim := c.Leader()
@@ -216,7 +218,7 @@ func TestWatching(t *testing.T) {
 		events[i] = make(chan string, 1000)
 	}
 	c := NewCluster(t, 3, WithConfig(func(i int, cfg *replkv.Config) {
-		smallLogs(i, cfg)
+		tinyLogs(i, cfg)
 		tell := func(format string, args ...any) { events[i] <- fmt.Sprintf(format, args...) }
 		cfg.Events = replkv.EventListener{
 			LeaderChanged:     func(e replkv.Election) { tell("leader %s", e.LeaderID) },

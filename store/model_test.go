@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,54 +10,24 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/kvmodel"
 	"github.com/replkv/replkv/kv"
 )
 
-// model is what the store must be equal to: every version of every key, and
-// the answers of operations, without batches, caches, rows or files.
-type model struct {
-	rev, compacted kv.Revision
-	keys           map[string][]kv.Item // oldest first; Version 0: a deletion
-}
+// model is what the store must be equal to, and the answers of operations.
+type model struct{ kvmodel.Model }
 
-func newModel() *model { return &model{rev: 1, keys: map[string][]kv.Item{}} }
+func newModel() *model { return &model{kvmodel.New()} }
 
-func (m *model) at(key string, rev kv.Revision) (kv.Item, bool) {
-	h := m.keys[key]
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].ModRevision <= rev {
-			return h[i], h[i].Version > 0
-		}
-	}
-	return kv.Item{}, false
-}
-
-func (m *model) scan(r kv.Range, rev kv.Revision, reverse bool) []kv.Item {
-	var out []kv.Item
-	for k := range m.keys {
-		if it, ok := m.at(k, rev); ok && r.Contains(k) {
-			out = append(out, it)
-		}
-	}
-	slices.SortFunc(out, func(a, b kv.Item) int {
-		if reverse {
-			a, b = b, a
-		}
-		return cmp.Compare(a.Key, b.Key)
-	})
-	return out
-}
-
-func (m *model) put(key string, value []byte) {
-	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: m.rev, ModRevision: m.rev, Version: 1}
-	if prev, ok := m.at(key, m.rev); ok {
-		it.CreateRevision, it.Version = prev.CreateRevision, prev.Version+1
-	}
-	m.keys[key] = append(m.keys[key], it)
+// as is m as it stood at a revision; it shares the history.
+func (m *model) as(rev, compacted kv.Revision) *model {
+	c := *m
+	c.Rev, c.Compacted = rev, compacted
+	return &c
 }
 
 func (m *model) holds(op *command.Op) bool {
-	it, ok := m.at(string(op.Key), m.rev)
+	it, ok := m.At(string(op.Key), m.Rev)
 	return !op.Conditional || op.IfRevision == 0 && !ok || ok && uint64(it.ModRevision) == op.IfRevision
 }
 
@@ -71,8 +40,8 @@ func (m *model) apply(op *command.Op) command.OpResult {
 			res.Status = command.Conflict
 			break
 		}
-		m.rev++
-		m.put(key, op.Value)
+		m.Rev++
+		m.Put(key, op.Value, 0)
 	case command.Delete, command.DeleteRange:
 		if !m.holds(op) {
 			res.Status = command.Conflict
@@ -84,17 +53,17 @@ func (m *model) apply(op *command.Op) command.OpResult {
 				r = kv.From(key)
 			}
 		}
-		items := m.scan(r, m.rev, false)
+		items := m.Scan(r, m.Rev, false)
 		if op.MaxKeys > 0 && uint64(len(items)) > op.MaxKeys {
 			res.Status = command.TooLarge
 			break
 		}
 		if len(items) > 0 {
-			m.rev++
+			m.Rev++
 		}
 		res.Deleted = uint64(len(items))
 		for _, it := range items {
-			m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
+			m.Remove(it.Key)
 			if op.ReturnPrev {
 				res.Prev = append(res.Prev, command.PrevItem{Key: []byte(it.Key), Value: it.Value,
 					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version)})
@@ -104,15 +73,15 @@ func (m *model) apply(op *command.Op) command.OpResult {
 		res = m.txn(op.Txn)
 	case command.Compact:
 		switch rev := kv.Revision(op.Revision); {
-		case rev <= m.compacted:
+		case rev <= m.Compacted:
 			res.Status = command.Compacted
-		case rev > m.rev:
+		case rev > m.Rev:
 			res.Status = command.Future
 		default:
-			m.compacted = rev
+			m.Compacted = rev
 		}
 	}
-	res.Revision = uint64(m.rev)
+	res.Revision = uint64(m.Rev)
 	return res
 }
 
@@ -124,10 +93,10 @@ var keysPool = []string{"a", "a\x00", "a\x00\x00", "ab", "b", "b\x09", "\x00", "
 func randomOp(rng *rand.Rand, m *model) *command.Op {
 	key := func() []byte { return []byte(keysPool[rng.IntN(len(keysPool))]) }
 	rev := func() uint64 {
-		if it, ok := m.at(string(key()), m.rev); ok && rng.IntN(2) == 0 {
+		if it, ok := m.At(string(key()), m.Rev); ok && rng.IntN(2) == 0 {
 			return uint64(it.ModRevision)
 		}
-		return uint64(rng.IntN(int(m.rev) + 1))
+		return uint64(rng.IntN(int(m.Rev) + 1))
 	}
 	op := &command.Op{Key: key()}
 	switch n := rng.IntN(100); {
@@ -138,7 +107,7 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 	case n < 60:
 		op.Kind, op.Conditional = command.Set, true
 		if rng.IntN(2) == 0 {
-			if it, ok := m.at(string(op.Key), m.rev); ok {
+			if it, ok := m.At(string(op.Key), m.Rev); ok {
 				op.IfRevision = uint64(it.ModRevision)
 			}
 		} else {
@@ -161,7 +130,7 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 		op.MaxKeys = uint64(rng.IntN(6))
 	default:
 		op.Kind, op.Key = command.Compact, nil
-		op.Revision = uint64(rng.IntN(int(m.rev) + 2))
+		op.Revision = uint64(rng.IntN(int(m.Rev) + 2))
 	}
 	if op.Kind == command.Set {
 		op.Value = fmt.Appendf(nil, "v%d", rng.IntN(1000))
@@ -209,17 +178,16 @@ func sameItem(x, y kv.Item) bool {
 type script struct {
 	entries []Entry
 	want    [][]*command.BatchResult
-	models  []*model // the model after each entry shares history: only rev and compacted are per entry
-	final   *model
+	models  []*model // after each entry; they share the history
 }
 
 func randomScript(rng *rand.Rand, entries int) *script {
 	m := newModel()
-	s := &script{final: m}
+	s := &script{}
 	s.entries = append(s.entries, openSessionEntry(1))
 	s.want = append(s.want, []*command.BatchResult{{Status: command.Applied,
 		Ops: []command.OpResult{{Status: command.OK, Revision: 1}}}})
-	s.models = append(s.models, &model{rev: 1})
+	s.models = append(s.models, newModel())
 	seq, low := uint64(0), uint64(0)
 	var lastRaw []byte
 	var lastWant *command.BatchResult
@@ -245,7 +213,7 @@ func randomScript(rng *rand.Rand, entries int) *script {
 		}
 		s.entries = append(s.entries, encodeEntry(uint64(i)+2, raws...))
 		s.want = append(s.want, wants)
-		s.models = append(s.models, &model{rev: m.rev, compacted: m.compacted})
+		s.models = append(s.models, m.as(m.Rev, m.Compacted))
 	}
 	return s
 }
@@ -322,15 +290,14 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 			}
 		}
 		next += n
-		m := *sc.final
-		m.rev, m.compacted = sc.models[next-1].rev, sc.models[next-1].compacted
-		checkReads(t, rng, s, &m)
+		m := sc.models[next-1]
+		checkReads(t, rng, s, m)
 		switch rng.IntN(8) {
 		case 0:
 			if err := s.Sweep(); err != nil {
 				t.Fatal(err)
 			}
-			checkReads(t, rng, s, &m)
+			checkReads(t, rng, s, m)
 		case 1:
 			if durable, err = s.Flush(); err != nil || durable != s.State().Index {
 				t.Fatalf("flush: %d, %v; applied %d", durable, err, s.State().Index)
@@ -356,14 +323,14 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 		case 4:
 			s = moveByCheckpoint(t, s, &fs)
 			durable = s.State().Index
-			checkReads(t, rng, s, &m)
+			checkReads(t, rng, s, m)
 		case 5:
 			for _, k := range keysPool {
 				if err := s.janitor.settleKey(k); err != nil {
 					t.Fatal(err)
 				}
 			}
-			checkReads(t, rng, s, &m)
+			checkReads(t, rng, s, m)
 		}
 	}
 }
@@ -413,20 +380,20 @@ func checkReads(t *testing.T, rng *rand.Rand, s *Store, m *model) {
 	t.Helper()
 	for range 4 {
 		key := keysPool[rng.IntN(len(keysPool))]
-		want, ok := m.at(key, m.rev)
+		want, ok := m.At(key, m.Rev)
 		got, err := s.Get(key, 0)
 		if ok != (err == nil) || err != nil && !errors.Is(err, kv.ErrNotFound) || ok && !sameItem(got, want) {
-			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v", key, m.rev, got, err, want, ok)
+			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v", key, m.Rev, got, err, want, ok)
 		}
-		rev := kv.Revision(1 + rng.IntN(int(m.rev)))
+		rev := kv.Revision(1 + rng.IntN(int(m.Rev)))
 		got, err = s.Get(key, rev)
-		want, ok = m.at(key, rev)
-		if rev < m.compacted {
+		want, ok = m.At(key, rev)
+		if rev < m.Compacted {
 			if !errors.Is(err, kv.ErrCompacted) {
 				t.Fatalf("Get(%q) at compacted %d: %v", key, rev, err)
 			}
 		} else if ok != (err == nil) || ok && !sameItem(got, want) {
-			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v (compacted %d)", key, rev, got, err, want, ok, m.compacted)
+			t.Fatalf("Get(%q) at %d = %+v, %v; want %+v, %v (compacted %d)", key, rev, got, err, want, ok, m.Compacted)
 		}
 	}
 	from, to := keysPool[rng.IntN(len(keysPool))], keysPool[rng.IntN(len(keysPool))]
@@ -437,10 +404,10 @@ func checkReads(t *testing.T, rng *rand.Rand, s *Store, m *model) {
 	if rng.IntN(3) == 0 {
 		r = kv.From(from)
 	}
-	rev := max(m.compacted, kv.Revision(1+rng.IntN(int(m.rev))), 1)
+	rev := max(m.Compacted, kv.Revision(1+rng.IntN(int(m.Rev))), 1)
 	p := Page{Revision: rev, Reverse: rng.IntN(2) == 0, Limit: rng.IntN(4)}
 	got, _, more, err := s.Scan(r, p)
-	want := m.scan(r, rev, p.Reverse)
+	want := m.Scan(r, rev, p.Reverse)
 	wantMore := p.Limit > 0 && len(want) > p.Limit
 	if wantMore {
 		want = want[:p.Limit]

@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,92 +11,13 @@ import (
 	"github.com/replkv/replkv/kv"
 )
 
-// txn is what a transaction means, on the model. The limits are not part of it.
+// txn is the answer to a transaction.
 func (m *model) txn(t *kv.Txn) command.OpResult {
 	if t.Validate() != nil {
 		return command.OpResult{Status: command.Invalid}
 	}
-	m.rev++
-	changed := false
-	res := m.branch(t, &changed)
-	if !changed {
-		m.rev--
-	}
+	res := m.Txn(t)
 	return command.OpResult{Status: command.OK, Response: command.AppendTxnResult(nil, &res)}
-}
-
-func (m *model) branch(t *kv.Txn, changed *bool) (res kv.TxnResult) {
-	res.Succeeded = !slices.ContainsFunc(t.If, func(c kv.Compare) bool { return !m.compare(&c) })
-	ops := t.Then
-	if !res.Succeeded {
-		ops = t.Else
-	}
-	res.Results = make([]kv.OpResult, len(ops))
-	for i, op := range ops {
-		r := &res.Results[i]
-		items := []kv.Item{}
-		if op.Kind != kv.OpTxn {
-			items = m.scan(op.Range, m.rev, op.Reverse && op.Kind == kv.OpGet)
-		}
-		switch op.Kind {
-		case kv.OpTxn:
-			inner := m.branch(op.Txn, changed)
-			r.Txn = &inner
-		case kv.OpGet:
-			r.Count = int64(len(items))
-			if op.CountOnly {
-				break
-			}
-			if op.Limit > 0 && len(items) > op.Limit {
-				items, r.More, r.Count = items[:op.Limit], true, int64(op.Limit)
-			}
-			for _, it := range items {
-				if op.KeysOnly {
-					it.Value = nil
-				}
-				r.Items = append(r.Items, it)
-			}
-		case kv.OpSet, kv.OpDelete:
-			if op.ReturnPrev {
-				r.Items = items
-			}
-			if op.Kind == kv.OpSet {
-				key, _, _ := op.Range.Bounds()
-				m.put(key, op.Value)
-				*changed = true
-				break
-			}
-			r.Count = int64(len(items))
-			for _, it := range items {
-				m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
-				*changed = true
-			}
-		}
-	}
-	return res
-}
-
-func (m *model) compare(c *kv.Compare) bool {
-	if c.Target == kv.TargetUnchanged {
-		for key, versions := range m.keys {
-			for _, v := range versions {
-				if c.Range.Contains(key) && int64(v.ModRevision) > c.Number {
-					return false
-				}
-			}
-		}
-		return c.Number >= int64(m.compacted)
-	}
-	items := m.scan(c.Range, m.rev, false)
-	if len(items) == 0 {
-		return c.Target != kv.TargetValue && c.Holds(&kv.Item{})
-	}
-	for i := range items {
-		if !c.Holds(&items[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 func randomRange(rng *rand.Rand) kv.Range {
@@ -116,7 +36,7 @@ func randomTxn(rng *rand.Rand, m *model, depth int) *kv.Txn {
 	for range rng.IntN(3) {
 		c := kv.Compare{Range: randomRange(rng), Target: kv.Target(1 + rng.IntN(6)), Is: kv.Relation(1 + rng.IntN(4)), Number: rng.Int64N(4)}
 		key, _, _ := c.Range.Bounds()
-		if it, ok := m.at(key, m.rev); ok && rng.IntN(2) == 0 { // else too few hold
+		if it, ok := m.At(key, m.Rev); ok && rng.IntN(2) == 0 { // else too few hold
 			c.Value = it.Value
 			switch c.Target {
 			case kv.TargetVersion:
@@ -128,7 +48,7 @@ func randomTxn(rng *rand.Rand, m *model, depth int) *kv.Txn {
 			}
 		}
 		if c.Target == kv.TargetUnchanged {
-			c.Is, c.Number = kv.Equal, max(1, int64(m.rev)-rng.Int64N(8))
+			c.Is, c.Number = kv.Equal, max(1, int64(m.Rev)-rng.Int64N(8))
 		}
 		t.If = append(t.If, c)
 	}

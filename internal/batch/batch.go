@@ -19,12 +19,13 @@ type Batch struct {
 
 // Write is one operation of a batch.
 type Write struct {
-	Op     string // "Set", "Delete" or "DeleteRange"
+	Op     string // "Set", "Delete", "DeleteRange" or "Txn"
 	Key    string // of Set and Delete
 	Value  []byte // of Set
 	Range  kv.Range
 	Set    kv.SetOptions
 	Delete kv.DeleteOptions
+	Txn    kv.Txn
 	// Refused says why the operation is not one. It keeps its place in the batch:
 	// another member may have taken it, and a retry must get that answer.
 	Refused error
@@ -32,6 +33,7 @@ type Write struct {
 
 // Result is what became of a Write.
 type Result struct {
-	kv.DeleteResult // of a Set: the revision
+	kv.DeleteResult // of a Set or Txn: the revision
+	Txn             kv.TxnResult
 	Err             error
 }

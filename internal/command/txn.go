@@ -3,7 +3,6 @@ package command
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/replkv/replkv/kv"
 )
@@ -177,6 +176,7 @@ func (d *decoder) stepFlags(op *kv.Op) {
 const (
 	responseMore = 1 << iota
 	responseTxn
+	responseKeysOnly // the items' values are nil, not empty
 )
 
 // AppendTxnResult appends the encoding of r, without its revision, which stands
@@ -195,6 +195,9 @@ func AppendTxnResult(dst []byte, r *kv.TxnResult) []byte {
 		}
 		if op.Txn != nil {
 			flags |= responseTxn
+		}
+		if len(op.Items) > 0 && op.Items[0].Value == nil {
+			flags |= responseKeysOnly
 		}
 		dst = binary.AppendUvarint(append(dst, flags), uint64(op.Count))
 		dst = binary.AppendUvarint(dst, uint64(len(op.Items)))
@@ -240,7 +243,9 @@ func (d *decoder) txnResult(depth int) (r kv.TxnResult) {
 			op.Items = make([]kv.Item, n)
 		}
 		for j := range op.Items {
-			op.Items[j] = d.item()
+			if op.Items[j] = d.item(); flags&responseKeysOnly != 0 {
+				op.Items[j].Value = nil
+			}
 		}
 		if flags&responseTxn != 0 {
 			inner := d.txnResult(depth + 1)
@@ -251,6 +256,6 @@ func (d *decoder) txnResult(depth int) (r kv.TxnResult) {
 }
 
 func (d *decoder) item() kv.Item {
-	return kv.Item{Key: string(d.bytes()), Value: slices.Concat([]byte{}, d.bytes()), CreateRevision: kv.Revision(d.uvarint()),
+	return kv.Item{Key: string(d.bytes()), Value: append([]byte{}, d.bytes()...), CreateRevision: kv.Revision(d.uvarint()),
 		ModRevision: kv.Revision(d.uvarint()), Version: int64(d.uvarint()), Lease: kv.LeaseID(d.uvarint())}
 }

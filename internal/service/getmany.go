@@ -24,7 +24,7 @@ func (s *kvServer) GetMany(ctx context.Context, req *replkvv1.GetManyRequest) (*
 	}
 	out := &replkvv1.GetManyResponse{Results: make([]*replkvv1.GetManyResult, 0, len(keys))}
 	size := 0
-	err := s.b.GetMany(ctx, keys, func(item kv.Item, err error) bool {
+	err := s.b.ReadMany(ctx, keys, func(item kv.Item, err error) bool {
 		r := getResult(&item, err)
 		n := proto.Size(r) + 8 // and its framing
 		if size += n; size > maxMessageBytes && len(out.Results) > 0 {

@@ -2,11 +2,11 @@ package service
 
 import (
 	"context"
-	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/internal/batch"
 	"github.com/replkv/replkv/kv"
 )
 
@@ -101,8 +101,7 @@ func deleteResponse(op string, res *kv.DeleteResult) (*replkvv1.DeleteResponse, 
 		out.Prev = append(out.Prev, itemToProto(&res.Prev[i]))
 	}
 	if n := proto.Size(out); n > maxMessageBytes {
-		return nil, writeError(op, &kv.Error{Op: op, Outcome: kv.OutcomeDone,
-			Err: fmt.Errorf("%w: %d keys deleted at revision %d, %d bytes do not fit a message", kv.ErrResultDropped, res.Deleted, res.Revision, n)})
+		return nil, writeError(op, dropped(op, &batch.Result{DeleteResult: *res}, n))
 	}
 	return out, nil
 }

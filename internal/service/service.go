@@ -29,9 +29,9 @@ type Backend interface {
 	// Status tells about the member that answers. The result becomes the
 	// caller's.
 	Status(ctx context.Context) (*replkvv1.StatusResponse, error)
-	// GetMany reads keys linearizably and calls fn with each result in order, until
+	// ReadMany reads keys linearizably and calls fn with each result in order, until
 	// it says false.
-	GetMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error
+	ReadMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error
 	// OpenSession opens a session that nobody has had before.
 	OpenSession(ctx context.Context) (batch.Session, error)
 	// Write does a batch, or has done it, and returns a result for each operation.

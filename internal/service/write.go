@@ -67,6 +67,9 @@ func writeOf(m *replkvv1.WriteOperation) (w batch.Write) {
 	case *replkvv1.WriteOperation_DeleteRange:
 		w.Op, w.Delete.ReturnPrev = "DeleteRange", op.DeleteRange.GetReturnPrev()
 		w.Range, w.Refused = keyRange(op.DeleteRange.GetRange())
+	case *replkvv1.WriteOperation_Txn:
+		w.Op = "Txn"
+		w.Txn, w.Refused = txnOf(op.Txn)
 	default:
 		w.Op, w.Refused = "Write", invalid("no operation")
 	}
@@ -84,8 +87,8 @@ func addCondition(w *batch.Write, m *replkvv1.Condition) {
 	}
 }
 
-// writeResponse is the answer to a batch that was done. Previous items that do
-// not fit the message are dropped, the last operations' first.
+// writeResponse is the answer to a batch that was done. Items that do not fit the
+// message are dropped, the last operations' first.
 func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse {
 	out := &replkvv1.WriteResponse{Results: make([]*replkvv1.WriteResult, len(done))}
 	for i := range done {
@@ -94,11 +97,14 @@ func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse 
 	}
 	size := proto.Size(out) + len(done)*droppedBytes
 	for i := range done {
-		d, r := &done[i], out.Results[i]
-		if d.Err != nil || len(d.Prev) == 0 {
+		op, d, r := b.Writes[i].Op, &done[i], out.Results[i]
+		if d.Err != nil || len(d.Prev) == 0 && op != "Txn" {
 			continue
 		}
 		without := proto.Size(r)
+		if op == "Txn" {
+			r.Txn = txnToProto(&d.Txn)
+		}
 		for j := range d.Prev {
 			r.Prev = append(r.Prev, itemToProto(&d.Prev[j]))
 		}
@@ -107,11 +113,19 @@ func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse 
 			size += n
 			continue
 		}
-		r.Prev = nil
-		r.Error = encodeError(b.Writes[i].Op, &kv.Error{Op: b.Writes[i].Op, Outcome: kv.OutcomeDone,
-			Err: fmt.Errorf("%w: %d keys deleted at revision %d, %d bytes do not fit a message", kv.ErrResultDropped, d.Deleted, d.Revision, n)})
+		r.Prev, r.Txn = nil, nil
+		r.Error = encodeError(op, dropped(op, d, n))
 	}
 	return out
+}
+
+// dropped: it was done, but the answer does not fit a message.
+func dropped(op string, d *batch.Result, n int) error {
+	if op == "Txn" {
+		return txnDropped(&d.Txn, n)
+	}
+	return &kv.Error{Op: op, Outcome: kv.OutcomeDone,
+		Err: fmt.Errorf("%w: %d keys deleted at revision %d, %d bytes do not fit a message", kv.ErrResultDropped, d.Deleted, d.Revision, n)}
 }
 
 // droppedBytes is reserved for the error of what is dropped.

@@ -46,6 +46,7 @@ var table = []struct {
 	{kv.ErrDirLocked, codes.FailedPrecondition, "DIR_LOCKED"},
 	{kv.ErrCorrupt, codes.DataLoss, "CORRUPT"},
 	{kv.ErrAlreadyRegistered, codes.AlreadyExists, "ALREADY_REGISTERED"},
+	{kv.ErrTxnTooOld, codes.FailedPrecondition, "TXN_TOO_OLD"},
 	{kv.ErrResultDropped, codes.Unknown, "RESULT_DROPPED"}, // done: a code that nobody retries by itself
 	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"},
 	{kv.ErrClosed, codes.Unavailable, "CLOSED"},

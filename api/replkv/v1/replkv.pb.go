@@ -76,6 +76,123 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{0}
 }
 
+type Compare_Target int32
+
+const (
+	Compare_TARGET_UNSPECIFIED     Compare_Target = 0
+	Compare_TARGET_VERSION         Compare_Target = 1
+	Compare_TARGET_CREATE_REVISION Compare_Target = 2
+	Compare_TARGET_MOD_REVISION    Compare_Target = 3
+	Compare_TARGET_VALUE           Compare_Target = 4
+	Compare_TARGET_LEASE           Compare_Target = 5
+	// Nothing of the range was put or deleted after revision number. With EQUAL.
+	Compare_TARGET_UNCHANGED Compare_Target = 6
+)
+
+// Enum value maps for Compare_Target.
+var (
+	Compare_Target_name = map[int32]string{
+		0: "TARGET_UNSPECIFIED",
+		1: "TARGET_VERSION",
+		2: "TARGET_CREATE_REVISION",
+		3: "TARGET_MOD_REVISION",
+		4: "TARGET_VALUE",
+		5: "TARGET_LEASE",
+		6: "TARGET_UNCHANGED",
+	}
+	Compare_Target_value = map[string]int32{
+		"TARGET_UNSPECIFIED":     0,
+		"TARGET_VERSION":         1,
+		"TARGET_CREATE_REVISION": 2,
+		"TARGET_MOD_REVISION":    3,
+		"TARGET_VALUE":           4,
+		"TARGET_LEASE":           5,
+		"TARGET_UNCHANGED":       6,
+	}
+)
+
+func (x Compare_Target) Enum() *Compare_Target {
+	p := new(Compare_Target)
+	*p = x
+	return p
+}
+
+func (x Compare_Target) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compare_Target) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_replkv_v1_replkv_proto_enumTypes[1].Descriptor()
+}
+
+func (Compare_Target) Type() protoreflect.EnumType {
+	return &file_api_replkv_v1_replkv_proto_enumTypes[1]
+}
+
+func (x Compare_Target) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compare_Target.Descriptor instead.
+func (Compare_Target) EnumDescriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15, 0}
+}
+
+type Compare_Relation int32
+
+const (
+	Compare_RELATION_UNSPECIFIED Compare_Relation = 0
+	Compare_RELATION_EQUAL       Compare_Relation = 1
+	Compare_RELATION_NOT_EQUAL   Compare_Relation = 2
+	Compare_RELATION_LESS        Compare_Relation = 3
+	Compare_RELATION_GREATER     Compare_Relation = 4
+)
+
+// Enum value maps for Compare_Relation.
+var (
+	Compare_Relation_name = map[int32]string{
+		0: "RELATION_UNSPECIFIED",
+		1: "RELATION_EQUAL",
+		2: "RELATION_NOT_EQUAL",
+		3: "RELATION_LESS",
+		4: "RELATION_GREATER",
+	}
+	Compare_Relation_value = map[string]int32{
+		"RELATION_UNSPECIFIED": 0,
+		"RELATION_EQUAL":       1,
+		"RELATION_NOT_EQUAL":   2,
+		"RELATION_LESS":        3,
+		"RELATION_GREATER":     4,
+	}
+)
+
+func (x Compare_Relation) Enum() *Compare_Relation {
+	p := new(Compare_Relation)
+	*p = x
+	return p
+}
+
+func (x Compare_Relation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compare_Relation) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_replkv_v1_replkv_proto_enumTypes[2].Descriptor()
+}
+
+func (Compare_Relation) Type() protoreflect.EnumType {
+	return &file_api_replkv_v1_replkv_proto_enumTypes[2]
+}
+
+func (x Compare_Relation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compare_Relation.Descriptor instead.
+func (Compare_Relation) EnumDescriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15, 1}
+}
+
 type Item struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Key            []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -849,6 +966,583 @@ func (x *DeleteResponse) GetPrev() []*Item {
 	return nil
 }
 
+// If all comparisons hold, the operations of then are done, else those of
+// otherwise. No key may be put twice, nor put and deleted, on one way through.
+type TxnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	If            []*Compare             `protobuf:"bytes,1,rep,name=if,proto3" json:"if,omitempty"`
+	Then          []*Operation           `protobuf:"bytes,2,rep,name=then,proto3" json:"then,omitempty"`
+	Otherwise     []*Operation           `protobuf:"bytes,3,rep,name=otherwise,proto3" json:"otherwise,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnRequest) Reset() {
+	*x = TxnRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnRequest) ProtoMessage() {}
+
+func (x *TxnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnRequest.ProtoReflect.Descriptor instead.
+func (*TxnRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TxnRequest) GetIf() []*Compare {
+	if x != nil {
+		return x.If
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetThen() []*Operation {
+	if x != nil {
+		return x.Then
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetOtherwise() []*Operation {
+	if x != nil {
+		return x.Otherwise
+	}
+	return nil
+}
+
+// A condition on each key of a range that is there; on an absent one, if none is.
+type Compare struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	Target        Compare_Target         `protobuf:"varint,2,opt,name=target,proto3,enum=replkv.v1.Compare_Target" json:"target,omitempty"`
+	Is            Compare_Relation       `protobuf:"varint,3,opt,name=is,proto3,enum=replkv.v1.Compare_Relation" json:"is,omitempty"`
+	Value         []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`    // TARGET_VALUE
+	Number        int64                  `protobuf:"varint,5,opt,name=number,proto3" json:"number,omitempty"` // the other targets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compare) Reset() {
+	*x = Compare{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compare) ProtoMessage() {}
+
+func (x *Compare) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compare.ProtoReflect.Descriptor instead.
+func (*Compare) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Compare) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *Compare) GetTarget() Compare_Target {
+	if x != nil {
+		return x.Target
+	}
+	return Compare_TARGET_UNSPECIFIED
+}
+
+func (x *Compare) GetIs() Compare_Relation {
+	if x != nil {
+		return x.Is
+	}
+	return Compare_RELATION_UNSPECIFIED
+}
+
+func (x *Compare) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Compare) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type Operation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Operation:
+	//
+	//	*Operation_Put
+	//	*Operation_Get
+	//	*Operation_Delete
+	//	*Operation_Txn
+	Operation     isOperation_Operation `protobuf_oneof:"operation"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Operation) GetOperation() isOperation_Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *Operation) GetPut() *PutOperation {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetGet() *GetOperation {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_Get); ok {
+			return x.Get
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetDelete() *DeleteOperation {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetTxn() *TxnRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_Txn); ok {
+			return x.Txn
+		}
+	}
+	return nil
+}
+
+type isOperation_Operation interface {
+	isOperation_Operation()
+}
+
+type Operation_Put struct {
+	Put *PutOperation `protobuf:"bytes,1,opt,name=put,proto3,oneof"`
+}
+
+type Operation_Get struct {
+	Get *GetOperation `protobuf:"bytes,2,opt,name=get,proto3,oneof"`
+}
+
+type Operation_Delete struct {
+	Delete *DeleteOperation `protobuf:"bytes,3,opt,name=delete,proto3,oneof"`
+}
+
+type Operation_Txn struct {
+	Txn *TxnRequest `protobuf:"bytes,4,opt,name=txn,proto3,oneof"` // at most 8 within each other
+}
+
+func (*Operation_Put) isOperation_Operation() {}
+
+func (*Operation_Get) isOperation_Operation() {}
+
+func (*Operation_Delete) isOperation_Operation() {}
+
+func (*Operation_Txn) isOperation_Operation() {}
+
+type PutOperation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Lease         int64                  `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"` // 0: none
+	ReturnPrev    bool                   `protobuf:"varint,4,opt,name=return_prev,json=returnPrev,proto3" json:"return_prev,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutOperation) Reset() {
+	*x = PutOperation{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutOperation) ProtoMessage() {}
+
+func (x *PutOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutOperation.ProtoReflect.Descriptor instead.
+func (*PutOperation) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PutOperation) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PutOperation) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *PutOperation) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *PutOperation) GetReturnPrev() bool {
+	if x != nil {
+		return x.ReturnPrev
+	}
+	return false
+}
+
+type GetOperation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // items; 0: all
+	Reverse       bool                   `protobuf:"varint,3,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	KeysOnly      bool                   `protobuf:"varint,4,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	CountOnly     bool                   `protobuf:"varint,5,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOperation) Reset() {
+	*x = GetOperation{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOperation) ProtoMessage() {}
+
+func (x *GetOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOperation.ProtoReflect.Descriptor instead.
+func (*GetOperation) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetOperation) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *GetOperation) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *GetOperation) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *GetOperation) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+func (x *GetOperation) GetCountOnly() bool {
+	if x != nil {
+		return x.CountOnly
+	}
+	return false
+}
+
+type DeleteOperation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	ReturnPrev    bool                   `protobuf:"varint,2,opt,name=return_prev,json=returnPrev,proto3" json:"return_prev,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOperation) Reset() {
+	*x = DeleteOperation{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOperation) ProtoMessage() {}
+
+func (x *DeleteOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOperation.ProtoReflect.Descriptor instead.
+func (*DeleteOperation) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeleteOperation) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *DeleteOperation) GetReturnPrev() bool {
+	if x != nil {
+		return x.ReturnPrev
+	}
+	return false
+}
+
+type TxnResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Succeeded     bool                   `protobuf:"varint,1,opt,name=succeeded,proto3" json:"succeeded,omitempty"` // then was done
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`   // the store's after the transaction; not of nested ones
+	Results       []*OperationResult     `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnResponse) Reset() {
+	*x = TxnResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnResponse) ProtoMessage() {}
+
+func (x *TxnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
+func (*TxnResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TxnResponse) GetSucceeded() bool {
+	if x != nil {
+		return x.Succeeded
+	}
+	return false
+}
+
+func (x *TxnResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *TxnResponse) GetResults() []*OperationResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type OperationResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Item                `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`  // found, or there before
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`   // there are more than limit
+	Count         int64                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"` // of items, or all with count_only; of deleted keys
+	Txn           *TxnResponse           `protobuf:"bytes,4,opt,name=txn,proto3" json:"txn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationResult) Reset() {
+	*x = OperationResult{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationResult) ProtoMessage() {}
+
+func (x *OperationResult) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationResult.ProtoReflect.Descriptor instead.
+func (*OperationResult) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *OperationResult) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *OperationResult) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *OperationResult) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *OperationResult) GetTxn() *TxnResponse {
+	if x != nil {
+		return x.Txn
+	}
+	return nil
+}
+
 type ScanRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
@@ -862,7 +1556,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1568,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[14]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1581,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{14}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ScanRequest) GetRange() *Range {
@@ -936,7 +1630,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1642,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[15]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1655,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ScanResponse) GetItems() []*Item {
@@ -979,7 +1673,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1685,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1698,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
 }
 
 type OpenSessionResponse struct {
@@ -1016,7 +1710,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1722,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1735,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *OpenSessionResponse) GetSession() []byte {
@@ -1066,7 +1760,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1772,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1785,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WriteRequest) GetSession() []byte {
@@ -1129,6 +1823,7 @@ type WriteOperation struct {
 	//	*WriteOperation_Set
 	//	*WriteOperation_Delete
 	//	*WriteOperation_DeleteRange
+	//	*WriteOperation_Txn
 	Operation     isWriteOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1136,7 +1831,7 @@ type WriteOperation struct {
 
 func (x *WriteOperation) Reset() {
 	*x = WriteOperation{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1843,7 @@ func (x *WriteOperation) String() string {
 func (*WriteOperation) ProtoMessage() {}
 
 func (x *WriteOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1856,7 @@ func (x *WriteOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOperation.ProtoReflect.Descriptor instead.
 func (*WriteOperation) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WriteOperation) GetOperation() isWriteOperation_Operation {
@@ -1198,6 +1893,15 @@ func (x *WriteOperation) GetDeleteRange() *DeleteRangeRequest {
 	return nil
 }
 
+func (x *WriteOperation) GetTxn() *TxnRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Txn); ok {
+			return x.Txn
+		}
+	}
+	return nil
+}
+
 type isWriteOperation_Operation interface {
 	isWriteOperation_Operation()
 }
@@ -1214,11 +1918,17 @@ type WriteOperation_DeleteRange struct {
 	DeleteRange *DeleteRangeRequest `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
 }
 
+type WriteOperation_Txn struct {
+	Txn *TxnRequest `protobuf:"bytes,4,opt,name=txn,proto3,oneof"`
+}
+
 func (*WriteOperation_Set) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Delete) isWriteOperation_Operation() {}
 
 func (*WriteOperation_DeleteRange) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Txn) isWriteOperation_Operation() {}
 
 // One result for each operation, in their order. An error of the RPC itself is
 // one of the whole batch. SESSION_NOT_FOUND: the session was evicted, and this
@@ -1232,7 +1942,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1954,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1967,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WriteResponse) GetResults() []*WriteResult {
@@ -1273,13 +1983,14 @@ type WriteResult struct {
 	Deleted       int64                  `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"` // of a delete
 	Prev          []*Item                `protobuf:"bytes,3,rep,name=prev,proto3" json:"prev,omitempty"`        // of a delete with return_prev
 	Error         []byte                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`      // an encoded google.rpc.Status; empty: done
+	Txn           *TxnResponse           `protobuf:"bytes,5,opt,name=txn,proto3" json:"txn,omitempty"`          // of a transaction
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteResult) Reset() {
 	*x = WriteResult{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +2002,7 @@ func (x *WriteResult) String() string {
 func (*WriteResult) ProtoMessage() {}
 
 func (x *WriteResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +2015,7 @@ func (x *WriteResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResult.ProtoReflect.Descriptor instead.
 func (*WriteResult) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WriteResult) GetRevision() int64 {
@@ -1335,6 +2046,13 @@ func (x *WriteResult) GetError() []byte {
 	return nil
 }
 
+func (x *WriteResult) GetTxn() *TxnResponse {
+	if x != nil {
+		return x.Txn
+	}
+	return nil
+}
+
 type RevisionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1343,7 +2061,7 @@ type RevisionRequest struct {
 
 func (x *RevisionRequest) Reset() {
 	*x = RevisionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +2073,7 @@ func (x *RevisionRequest) String() string {
 func (*RevisionRequest) ProtoMessage() {}
 
 func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +2086,7 @@ func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRequest.ProtoReflect.Descriptor instead.
 func (*RevisionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
 }
 
 type RevisionResponse struct {
@@ -1380,7 +2098,7 @@ type RevisionResponse struct {
 
 func (x *RevisionResponse) Reset() {
 	*x = RevisionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +2110,7 @@ func (x *RevisionResponse) String() string {
 func (*RevisionResponse) ProtoMessage() {}
 
 func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +2123,7 @@ func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionResponse.ProtoReflect.Descriptor instead.
 func (*RevisionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevisionResponse) GetRevision() int64 {
@@ -1423,7 +2141,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +2153,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +2166,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
 }
 
 type StatusResponse struct {
@@ -1480,7 +2198,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +2210,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +2223,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -1667,7 +2385,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2397,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2410,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Member) GetId() string {
@@ -1736,7 +2454,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2466,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2479,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -1805,7 +2523,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2535,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2548,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -1872,7 +2590,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2602,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2615,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -1922,7 +2640,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2652,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2665,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -1962,7 +2680,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2692,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2705,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -2022,7 +2740,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2752,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2765,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -2081,7 +2799,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2811,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2824,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -2133,7 +2851,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2863,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2876,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -2184,7 +2902,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2914,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2927,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -2227,7 +2945,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2957,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2970,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 type TextSetRequest struct {
@@ -2265,7 +2983,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2995,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +3008,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -2316,7 +3034,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +3046,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +3059,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -2360,7 +3078,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +3090,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +3103,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -2404,7 +3122,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +3134,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +3147,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -2448,7 +3166,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +3178,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +3191,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -2492,7 +3210,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +3222,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +3235,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -2543,7 +3261,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +3273,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +3286,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -2676,7 +3394,64 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x0eDeleteResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\x03R\adeleted\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12#\n" +
-	"\x04prev\x18\x03 \x03(\v2\x0f.replkv.v1.ItemR\x04prev\"\xae\x01\n" +
+	"\x04prev\x18\x03 \x03(\v2\x0f.replkv.v1.ItemR\x04prev\"\x8e\x01\n" +
+	"\n" +
+	"TxnRequest\x12\"\n" +
+	"\x02if\x18\x01 \x03(\v2\x12.replkv.v1.CompareR\x02if\x12(\n" +
+	"\x04then\x18\x02 \x03(\v2\x14.replkv.v1.OperationR\x04then\x122\n" +
+	"\totherwise\x18\x03 \x03(\v2\x14.replkv.v1.OperationR\totherwise\"\xe0\x03\n" +
+	"\aCompare\x12&\n" +
+	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x121\n" +
+	"\x06target\x18\x02 \x01(\x0e2\x19.replkv.v1.Compare.TargetR\x06target\x12+\n" +
+	"\x02is\x18\x03 \x01(\x0e2\x1b.replkv.v1.Compare.RelationR\x02is\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\x12\x16\n" +
+	"\x06number\x18\x05 \x01(\x03R\x06number\"\xa3\x01\n" +
+	"\x06Target\x12\x16\n" +
+	"\x12TARGET_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eTARGET_VERSION\x10\x01\x12\x1a\n" +
+	"\x16TARGET_CREATE_REVISION\x10\x02\x12\x17\n" +
+	"\x13TARGET_MOD_REVISION\x10\x03\x12\x10\n" +
+	"\fTARGET_VALUE\x10\x04\x12\x10\n" +
+	"\fTARGET_LEASE\x10\x05\x12\x14\n" +
+	"\x10TARGET_UNCHANGED\x10\x06\"y\n" +
+	"\bRelation\x12\x18\n" +
+	"\x14RELATION_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eRELATION_EQUAL\x10\x01\x12\x16\n" +
+	"\x12RELATION_NOT_EQUAL\x10\x02\x12\x11\n" +
+	"\rRELATION_LESS\x10\x03\x12\x14\n" +
+	"\x10RELATION_GREATER\x10\x04\"\xd3\x01\n" +
+	"\tOperation\x12+\n" +
+	"\x03put\x18\x01 \x01(\v2\x17.replkv.v1.PutOperationH\x00R\x03put\x12+\n" +
+	"\x03get\x18\x02 \x01(\v2\x17.replkv.v1.GetOperationH\x00R\x03get\x124\n" +
+	"\x06delete\x18\x03 \x01(\v2\x1a.replkv.v1.DeleteOperationH\x00R\x06delete\x12)\n" +
+	"\x03txn\x18\x04 \x01(\v2\x15.replkv.v1.TxnRequestH\x00R\x03txnB\v\n" +
+	"\toperation\"m\n" +
+	"\fPutOperation\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12\x1f\n" +
+	"\vreturn_prev\x18\x04 \x01(\bR\n" +
+	"returnPrev\"\xa2\x01\n" +
+	"\fGetOperation\x12&\n" +
+	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x18\n" +
+	"\areverse\x18\x03 \x01(\bR\areverse\x12\x1b\n" +
+	"\tkeys_only\x18\x04 \x01(\bR\bkeysOnly\x12\x1d\n" +
+	"\n" +
+	"count_only\x18\x05 \x01(\bR\tcountOnly\"Z\n" +
+	"\x0fDeleteOperation\x12&\n" +
+	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x12\x1f\n" +
+	"\vreturn_prev\x18\x02 \x01(\bR\n" +
+	"returnPrev\"}\n" +
+	"\vTxnResponse\x12\x1c\n" +
+	"\tsucceeded\x18\x01 \x01(\bR\tsucceeded\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x124\n" +
+	"\aresults\x18\x03 \x03(\v2\x1a.replkv.v1.OperationResultR\aresults\"\x8c\x01\n" +
+	"\x0fOperationResult\x12%\n" +
+	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\x12(\n" +
+	"\x03txn\x18\x04 \x01(\v2\x16.replkv.v1.TxnResponseR\x03txn\"\xae\x01\n" +
 	"\vScanRequest\x12&\n" +
 	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x12*\n" +
 	"\x04read\x18\x02 \x01(\v2\x16.replkv.v1.ReadOptionsR\x04read\x12\x14\n" +
@@ -2694,19 +3469,21 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\tlow_water\x18\x03 \x01(\x04R\blowWater\x129\n" +
 	"\n" +
 	"operations\x18\x04 \x03(\v2\x19.replkv.v1.WriteOperationR\n" +
-	"operations\"\xc0\x01\n" +
+	"operations\"\xeb\x01\n" +
 	"\x0eWriteOperation\x12)\n" +
 	"\x03set\x18\x01 \x01(\v2\x15.replkv.v1.SetRequestH\x00R\x03set\x122\n" +
 	"\x06delete\x18\x02 \x01(\v2\x18.replkv.v1.DeleteRequestH\x00R\x06delete\x12B\n" +
-	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRangeB\v\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRange\x12)\n" +
+	"\x03txn\x18\x04 \x01(\v2\x15.replkv.v1.TxnRequestH\x00R\x03txnB\v\n" +
 	"\toperation\"A\n" +
 	"\rWriteResponse\x120\n" +
-	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"~\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"\xa8\x01\n" +
 	"\vWriteResult\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\x03R\adeleted\x12#\n" +
 	"\x04prev\x18\x03 \x03(\v2\x0f.replkv.v1.ItemR\x04prev\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\fR\x05error\"\x11\n" +
+	"\x05error\x18\x04 \x01(\fR\x05error\x12(\n" +
+	"\x03txn\x18\x05 \x01(\v2\x16.replkv.v1.TxnResponseR\x03txn\"\x11\n" +
 	"\x0fRevisionRequest\".\n" +
 	"\x10RevisionResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"\x0f\n" +
@@ -2802,13 +3579,14 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xc4\x04\n" +
+	"\fOUTCOME_DONE\x10\x022\xfa\x04\n" +
 	"\x02KV\x124\n" +
 	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
 	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
 	"\x03Set\x12\x15.replkv.v1.SetRequest\x1a\x16.replkv.v1.SetResponse\x12=\n" +
 	"\x06Delete\x12\x18.replkv.v1.DeleteRequest\x1a\x19.replkv.v1.DeleteResponse\x12G\n" +
-	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x129\n" +
+	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x124\n" +
+	"\x03Txn\x12\x15.replkv.v1.TxnRequest\x1a\x16.replkv.v1.TxnResponse\x129\n" +
 	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
 	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
@@ -2838,125 +3616,154 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 	return file_api_replkv_v1_replkv_proto_rawDescData
 }
 
-var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
-	(*Item)(nil),                       // 1: replkv.v1.Item
-	(*Range)(nil),                      // 2: replkv.v1.Range
-	(*ReadOptions)(nil),                // 3: replkv.v1.ReadOptions
-	(*Condition)(nil),                  // 4: replkv.v1.Condition
-	(*GetRequest)(nil),                 // 5: replkv.v1.GetRequest
-	(*GetResponse)(nil),                // 6: replkv.v1.GetResponse
-	(*GetManyRequest)(nil),             // 7: replkv.v1.GetManyRequest
-	(*GetManyResponse)(nil),            // 8: replkv.v1.GetManyResponse
-	(*GetManyResult)(nil),              // 9: replkv.v1.GetManyResult
-	(*SetRequest)(nil),                 // 10: replkv.v1.SetRequest
-	(*SetResponse)(nil),                // 11: replkv.v1.SetResponse
-	(*DeleteRequest)(nil),              // 12: replkv.v1.DeleteRequest
-	(*DeleteRangeRequest)(nil),         // 13: replkv.v1.DeleteRangeRequest
-	(*DeleteResponse)(nil),             // 14: replkv.v1.DeleteResponse
-	(*ScanRequest)(nil),                // 15: replkv.v1.ScanRequest
-	(*ScanResponse)(nil),               // 16: replkv.v1.ScanResponse
-	(*OpenSessionRequest)(nil),         // 17: replkv.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 18: replkv.v1.OpenSessionResponse
-	(*WriteRequest)(nil),               // 19: replkv.v1.WriteRequest
-	(*WriteOperation)(nil),             // 20: replkv.v1.WriteOperation
-	(*WriteResponse)(nil),              // 21: replkv.v1.WriteResponse
-	(*WriteResult)(nil),                // 22: replkv.v1.WriteResult
-	(*RevisionRequest)(nil),            // 23: replkv.v1.RevisionRequest
-	(*RevisionResponse)(nil),           // 24: replkv.v1.RevisionResponse
-	(*StatusRequest)(nil),              // 25: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 26: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 27: replkv.v1.Member
-	(*PeerState)(nil),                  // 28: replkv.v1.PeerState
-	(*Election)(nil),                   // 29: replkv.v1.Election
-	(*Membership)(nil),                 // 30: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 31: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 32: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 33: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 34: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 35: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 36: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 37: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 38: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 39: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 40: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 41: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 42: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 43: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 44: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 45: google.protobuf.Timestamp
+	(Compare_Target)(0),                // 1: replkv.v1.Compare.Target
+	(Compare_Relation)(0),              // 2: replkv.v1.Compare.Relation
+	(*Item)(nil),                       // 3: replkv.v1.Item
+	(*Range)(nil),                      // 4: replkv.v1.Range
+	(*ReadOptions)(nil),                // 5: replkv.v1.ReadOptions
+	(*Condition)(nil),                  // 6: replkv.v1.Condition
+	(*GetRequest)(nil),                 // 7: replkv.v1.GetRequest
+	(*GetResponse)(nil),                // 8: replkv.v1.GetResponse
+	(*GetManyRequest)(nil),             // 9: replkv.v1.GetManyRequest
+	(*GetManyResponse)(nil),            // 10: replkv.v1.GetManyResponse
+	(*GetManyResult)(nil),              // 11: replkv.v1.GetManyResult
+	(*SetRequest)(nil),                 // 12: replkv.v1.SetRequest
+	(*SetResponse)(nil),                // 13: replkv.v1.SetResponse
+	(*DeleteRequest)(nil),              // 14: replkv.v1.DeleteRequest
+	(*DeleteRangeRequest)(nil),         // 15: replkv.v1.DeleteRangeRequest
+	(*DeleteResponse)(nil),             // 16: replkv.v1.DeleteResponse
+	(*TxnRequest)(nil),                 // 17: replkv.v1.TxnRequest
+	(*Compare)(nil),                    // 18: replkv.v1.Compare
+	(*Operation)(nil),                  // 19: replkv.v1.Operation
+	(*PutOperation)(nil),               // 20: replkv.v1.PutOperation
+	(*GetOperation)(nil),               // 21: replkv.v1.GetOperation
+	(*DeleteOperation)(nil),            // 22: replkv.v1.DeleteOperation
+	(*TxnResponse)(nil),                // 23: replkv.v1.TxnResponse
+	(*OperationResult)(nil),            // 24: replkv.v1.OperationResult
+	(*ScanRequest)(nil),                // 25: replkv.v1.ScanRequest
+	(*ScanResponse)(nil),               // 26: replkv.v1.ScanResponse
+	(*OpenSessionRequest)(nil),         // 27: replkv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 28: replkv.v1.OpenSessionResponse
+	(*WriteRequest)(nil),               // 29: replkv.v1.WriteRequest
+	(*WriteOperation)(nil),             // 30: replkv.v1.WriteOperation
+	(*WriteResponse)(nil),              // 31: replkv.v1.WriteResponse
+	(*WriteResult)(nil),                // 32: replkv.v1.WriteResult
+	(*RevisionRequest)(nil),            // 33: replkv.v1.RevisionRequest
+	(*RevisionResponse)(nil),           // 34: replkv.v1.RevisionResponse
+	(*StatusRequest)(nil),              // 35: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 36: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 37: replkv.v1.Member
+	(*PeerState)(nil),                  // 38: replkv.v1.PeerState
+	(*Election)(nil),                   // 39: replkv.v1.Election
+	(*Membership)(nil),                 // 40: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 41: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 42: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 43: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 44: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 45: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 46: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 47: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 48: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 49: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 50: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 51: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 52: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 53: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 54: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 55: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
-	3,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
-	1,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
-	9,  // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
-	1,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
-	4,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
-	4,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
-	2,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
-	1,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
-	2,  // 8: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
-	3,  // 9: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
-	1,  // 10: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
-	20, // 11: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
-	10, // 12: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
-	12, // 13: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
-	13, // 14: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
-	22, // 15: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	1,  // 16: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	27, // 17: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	45, // 18: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	29, // 19: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	28, // 20: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	45, // 21: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	45, // 22: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	27, // 23: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 24: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	5,  // 25: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	7,  // 26: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	10, // 27: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	12, // 28: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	13, // 29: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	15, // 30: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	23, // 31: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	17, // 32: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	19, // 33: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	25, // 34: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	31, // 35: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	32, // 36: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	33, // 37: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	34, // 38: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	35, // 39: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	36, // 40: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	38, // 41: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	40, // 42: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	42, // 43: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	6,  // 44: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	8,  // 45: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	11, // 46: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	14, // 47: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	14, // 48: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	16, // 49: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	24, // 50: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	18, // 51: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	21, // 52: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	26, // 53: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	30, // 54: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	30, // 55: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	30, // 56: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	30, // 57: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	30, // 58: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	37, // 59: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	39, // 60: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	41, // 61: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	43, // 62: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	44, // [44:63] is the sub-list for method output_type
-	25, // [25:44] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	5,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
+	3,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
+	11, // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
+	3,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
+	6,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
+	6,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
+	4,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
+	3,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
+	18, // 8: replkv.v1.TxnRequest.if:type_name -> replkv.v1.Compare
+	19, // 9: replkv.v1.TxnRequest.then:type_name -> replkv.v1.Operation
+	19, // 10: replkv.v1.TxnRequest.otherwise:type_name -> replkv.v1.Operation
+	4,  // 11: replkv.v1.Compare.range:type_name -> replkv.v1.Range
+	1,  // 12: replkv.v1.Compare.target:type_name -> replkv.v1.Compare.Target
+	2,  // 13: replkv.v1.Compare.is:type_name -> replkv.v1.Compare.Relation
+	20, // 14: replkv.v1.Operation.put:type_name -> replkv.v1.PutOperation
+	21, // 15: replkv.v1.Operation.get:type_name -> replkv.v1.GetOperation
+	22, // 16: replkv.v1.Operation.delete:type_name -> replkv.v1.DeleteOperation
+	17, // 17: replkv.v1.Operation.txn:type_name -> replkv.v1.TxnRequest
+	4,  // 18: replkv.v1.GetOperation.range:type_name -> replkv.v1.Range
+	4,  // 19: replkv.v1.DeleteOperation.range:type_name -> replkv.v1.Range
+	24, // 20: replkv.v1.TxnResponse.results:type_name -> replkv.v1.OperationResult
+	3,  // 21: replkv.v1.OperationResult.items:type_name -> replkv.v1.Item
+	23, // 22: replkv.v1.OperationResult.txn:type_name -> replkv.v1.TxnResponse
+	4,  // 23: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
+	5,  // 24: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
+	3,  // 25: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
+	30, // 26: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
+	12, // 27: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
+	14, // 28: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
+	15, // 29: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
+	17, // 30: replkv.v1.WriteOperation.txn:type_name -> replkv.v1.TxnRequest
+	32, // 31: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	3,  // 32: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	23, // 33: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
+	37, // 34: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	55, // 35: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	39, // 36: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	38, // 37: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	55, // 38: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	55, // 39: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	37, // 40: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 41: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	7,  // 42: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	9,  // 43: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	12, // 44: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	14, // 45: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	15, // 46: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	17, // 47: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
+	25, // 48: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	33, // 49: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	27, // 50: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	29, // 51: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	35, // 52: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	41, // 53: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	42, // 54: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	43, // 55: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	44, // 56: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	45, // 57: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	46, // 58: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	48, // 59: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	50, // 60: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	52, // 61: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	8,  // 62: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	10, // 63: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	13, // 64: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	16, // 65: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	16, // 66: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	23, // 67: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
+	26, // 68: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	34, // 69: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	28, // 70: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	31, // 71: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	36, // 72: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	40, // 73: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	40, // 74: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	40, // 75: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	40, // 76: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	40, // 77: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	47, // 78: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	49, // 79: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	51, // 80: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	53, // 81: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	62, // [62:82] is the sub-list for method output_type
+	42, // [42:62] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -2964,22 +3771,29 @@ func file_api_replkv_v1_replkv_proto_init() {
 	if File_api_replkv_v1_replkv_proto != nil {
 		return
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[19].OneofWrappers = []any{
+	file_api_replkv_v1_replkv_proto_msgTypes[16].OneofWrappers = []any{
+		(*Operation_Put)(nil),
+		(*Operation_Get)(nil),
+		(*Operation_Delete)(nil),
+		(*Operation_Txn)(nil),
+	}
+	file_api_replkv_v1_replkv_proto_msgTypes[27].OneofWrappers = []any{
 		(*WriteOperation_Set)(nil),
 		(*WriteOperation_Delete)(nil),
 		(*WriteOperation_DeleteRange)(nil),
+		(*WriteOperation_Txn)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[31].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[32].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[33].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[34].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[39].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[40].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[41].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   44,
+			NumEnums:      3,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

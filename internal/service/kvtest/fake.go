@@ -1,7 +1,6 @@
 package kvtest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"sync"
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
+	"github.com/replkv/replkv/internal/kvmodel"
 	"github.com/replkv/replkv/kv"
 )
 
@@ -35,20 +35,18 @@ type Fake struct {
 	// Sessions may be shared by fakes that stand for members of one cluster.
 	Sessions *Sessions
 
-	mu        sync.Mutex // protects the fields below
-	rev       kv.Revision
-	compacted kv.Revision
-	history   map[string][]kv.Item // oldest first; Version 0: a deletion
-	changed   chan struct{}        // closed and replaced at each revision
-	closed    bool
-	calls     map[string]int
-	members   []kv.Member
-	table     uint64 // Membership.Index
+	mu      sync.Mutex // protects the fields below
+	data    kvmodel.Model
+	changed chan struct{} // closed and replaced at each revision
+	closed  bool
+	calls   map[string]int
+	members []kv.Member
+	table   uint64 // Membership.Index
 }
 
 // NewFake returns an empty store, at revision 1.
 func NewFake() *Fake {
-	return &Fake{rev: 1, history: map[string][]kv.Item{}, changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
+	return &Fake{data: kvmodel.New(), changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
 		table: 1, members: []kv.Member{{ID: FakeID, Addr: FakeAddr}}}
 }
 
@@ -63,7 +61,7 @@ func (f *Fake) Close() {
 func (f *Fake) Compact(rev kv.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.compacted = rev
+	f.data.Compacted = rev
 }
 
 // Calls returns how often op was called.
@@ -115,37 +113,28 @@ func checkKey(key string) error {
 
 // at returns the item of key as of rev.
 func (f *Fake) at(key string, rev kv.Revision) (kv.Item, bool) {
-	h := f.history[key]
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].ModRevision <= rev {
-			it := h[i]
-			it.Value = append([]byte{}, it.Value...)
-			return it, it.Version > 0
-		}
-	}
-	return kv.Item{}, false
+	it, ok := f.data.At(key, rev)
+	it.Value = append([]byte{}, it.Value...)
+	return it, ok
 }
 
 func (f *Fake) in(r kv.Range, rev kv.Revision) []kv.Item {
-	var out []kv.Item
-	for k := range f.history {
-		if it, ok := f.at(k, rev); ok && r.Contains(k) {
-			out = append(out, it)
-		}
+	out := f.data.Scan(r, rev, false)
+	for i := range out {
+		out[i].Value = append([]byte{}, out[i].Value...)
 	}
-	slices.SortFunc(out, func(a, b kv.Item) int { return cmp.Compare(a.Key, b.Key) })
 	return out
 }
 
 // holds says whether the condition on key does.
 func (f *Fake) holds(key string, conditional bool, want kv.Revision) bool {
-	it, ok := f.at(key, f.rev)
+	it, ok := f.at(key, f.data.Rev)
 	return !conditional || want == 0 && !ok || ok && it.ModRevision == want
 }
 
 // advance begins a new revision.
 func (f *Fake) advance() {
-	f.rev++
+	f.data.Rev++
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
@@ -155,7 +144,7 @@ func (f *Fake) bind(ctx context.Context, o *kv.ReadOptions) (kv.Revision, error)
 	if o.Revision < 0 || o.AtLeast < 0 || o.MaxStaleness < 0 || o.Local && o.AtLeast > 0 || o.MaxStaleness > 0 && (o.Local || o.AtLeast > 0) {
 		return 0, fmt.Errorf("%w: read options %+v", kv.ErrInvalidArgument, *o)
 	}
-	for f.rev < o.AtLeast {
+	for f.data.Rev < o.AtLeast {
 		changed := f.changed
 		f.mu.Unlock()
 		select {
@@ -168,10 +157,10 @@ func (f *Fake) bind(ctx context.Context, o *kv.ReadOptions) (kv.Revision, error)
 	}
 	switch {
 	case o.Revision == 0:
-		return f.rev, nil
-	case o.Revision < f.compacted:
-		return 0, &kv.CompactedError{Revision: o.Revision, Compacted: f.compacted}
-	case o.Revision > f.rev:
+		return f.data.Rev, nil
+	case o.Revision < f.data.Compacted:
+		return 0, &kv.CompactedError{Revision: o.Revision, Compacted: f.data.Compacted}
+	case o.Revision > f.data.Rev:
 		return 0, fmt.Errorf("%w: revision %d", kv.ErrFutureRevision, o.Revision)
 	}
 	return o.Revision, nil
@@ -227,12 +216,8 @@ func (f *Fake) Set(ctx context.Context, key string, value []byte, opts ...kv.Set
 		return 0, fail("Set", err)
 	}
 	f.advance()
-	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: f.rev, ModRevision: f.rev, Version: 1}
-	if old, ok := f.at(key, f.rev); ok {
-		it.CreateRevision, it.Version = old.CreateRevision, old.Version+1
-	}
-	f.history[key] = append(f.history[key], it)
-	return f.rev, nil
+	f.data.Put(key, value, 0)
+	return f.data.Rev, nil
 }
 
 // Delete implements kv.KV.
@@ -257,7 +242,7 @@ func (f *Fake) Delete(ctx context.Context, key string, opts ...kv.DeleteOption) 
 	if err != nil {
 		return kv.DeleteResult{}, fail("Delete", err)
 	}
-	return f.remove(f.in(kv.Key(key), f.rev), o.ReturnPrev), nil
+	return f.remove(f.in(kv.Key(key), f.data.Rev), o.ReturnPrev), nil
 }
 
 // DeleteRange implements kv.KV.
@@ -275,7 +260,7 @@ func (f *Fake) DeleteRange(ctx context.Context, r kv.Range, opts ...kv.DeleteOpt
 	if err == nil && o.Conditional {
 		err = fmt.Errorf("%w: DeleteRange takes no condition", kv.ErrInvalidArgument)
 	}
-	items := f.in(r, f.rev)
+	items := f.in(r, f.data.Rev)
 	if err == nil && len(items) > MaxRangeKeys {
 		err = fmt.Errorf("%w: range of %d keys", kv.ErrTooLarge, len(items))
 	}
@@ -290,9 +275,9 @@ func (f *Fake) remove(items []kv.Item, prev bool) kv.DeleteResult {
 		f.advance()
 	}
 	for _, it := range items {
-		f.history[it.Key] = append(f.history[it.Key], kv.Item{Key: it.Key, ModRevision: f.rev})
+		f.data.Remove(it.Key)
 	}
-	out := kv.DeleteResult{Deleted: int64(len(items)), Revision: f.rev}
+	out := kv.DeleteResult{Deleted: int64(len(items)), Revision: f.data.Rev}
 	if prev {
 		out.Prev = items
 	}
@@ -363,7 +348,7 @@ func (f *Fake) scan(ctx context.Context, r kv.Range, o *kv.ScanOptions) ([]kv.It
 func (f *Fake) Revision(ctx context.Context) (kv.Revision, error) {
 	err := f.begin(ctx, "Revision")
 	defer f.mu.Unlock()
-	return f.rev, err
+	return f.data.Rev, err
 }
 
 // Status makes a Fake a backend of package service.
@@ -373,12 +358,12 @@ func (f *Fake) Status(ctx context.Context) (*replkvv1.StatusResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &replkvv1.StatusResponse{Id: FakeID, Role: "leader", Revision: int64(f.rev), Ready: true,
+	return &replkvv1.StatusResponse{Id: FakeID, Role: "leader", Revision: int64(f.data.Rev), Ready: true,
 		Members: []*replkvv1.Member{{Id: FakeID, Voter: true}}}, nil
 }
 
-// GetMany makes a Fake a backend of package service. Each key counts as a Get.
-func (f *Fake) GetMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error {
+// ReadMany makes a Fake a backend of package service. Each key counts as a Get.
+func (f *Fake) ReadMany(ctx context.Context, keys []string, fn func(kv.Item, error) bool) error {
 	err := f.begin(ctx, "GetMany")
 	f.mu.Unlock()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -119,7 +120,7 @@ func (f *Fake) once(b *batch.Batch) ([]batch.Result, error) {
 }
 
 func same(a, b batch.Write) bool {
-	return a.Op == b.Op && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.Range == b.Range && a.Set == b.Set && a.Delete == b.Delete
+	return a.Op == b.Op && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.Range == b.Range && a.Set == b.Set && a.Delete == b.Delete && reflect.DeepEqual(a.Txn, b.Txn)
 }
 
 // write does an operation. Once its batch is taken nothing stops it.
@@ -134,6 +135,9 @@ func (f *Fake) write(w *batch.Write) (r batch.Result) {
 			opts = append(opts, kv.IfRevision(w.Set.IfRevision))
 		}
 		r.Revision, r.Err = f.Set(ctx, w.Key, w.Value, opts...)
+	case w.Op == "Txn":
+		r.Txn, r.Err = f.Txn(ctx, w.Txn)
+		r.Revision = r.Txn.Revision
 	default:
 		var opts []kv.DeleteOption
 		if w.Delete.Conditional {

@@ -32,6 +32,11 @@ func Run(t *testing.T, open func(t *testing.T) kv.KV) {
 		"Ownership":      ownership,
 		"EndedContext":   endedContext,
 		"ExpiredContext": expiredContext,
+		"Txn":            transactions,
+		"TxnValidation":  txnValidation,
+		"Update":         updates,
+		"View":           views,
+		"GetMany":        getMany,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
