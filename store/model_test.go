@@ -85,10 +85,7 @@ func (m *model) apply(op *command.Op) command.OpResult {
 	return res
 }
 
-// keysPool has keys that are prefixes of each other and hold zeros and the
-// length byte of the row suffix: what a careless encoding confuses.
-var keysPool = []string{"a", "a\x00", "a\x00\x00", "ab", "b", "b\x09", "\x00", "\x00\x00", "\x09", "\xff", "\xff\xff",
-	"b\x00\x00\x00\x00\x00\x00\x00\x01\x09", "key-1", "key-2", "key-3", "key", "k"}
+var keysPool = kvmodel.Keys
 
 func randomOp(rng *rand.Rand, m *model) *command.Op {
 	key := func() []byte { return []byte(keysPool[rng.IntN(len(keysPool))]) }
@@ -101,7 +98,7 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 	op := &command.Op{Key: key()}
 	switch n := rng.IntN(100); {
 	case n < 20:
-		op.Kind, op.Key, op.Txn = command.Txn, nil, randomTxn(rng, m, 1)
+		op.Kind, op.Key, op.Txn = command.Txn, nil, kvmodel.RandomTxn(rng, &m.Model, 1)
 	case n < 45:
 		op.Kind = command.Set
 	case n < 60:

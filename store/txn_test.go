@@ -1,8 +1,6 @@
 package store
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,65 +16,6 @@ func (m *model) txn(t *kv.Txn) command.OpResult {
 	}
 	res := m.Txn(t)
 	return command.OpResult{Status: command.OK, Response: command.AppendTxnResult(nil, &res)}
-}
-
-func randomRange(rng *rand.Rand) kv.Range {
-	a, b := keysPool[rng.IntN(len(keysPool))], keysPool[rng.IntN(len(keysPool))]
-	switch n := rng.IntN(10); {
-	case n < 6:
-		return kv.Key(a)
-	case n == 6:
-		return kv.From(a)
-	}
-	return kv.Between(min(a, b), max(a, b))
-}
-
-func randomTxn(rng *rand.Rand, m *model, depth int) *kv.Txn {
-	t := &kv.Txn{}
-	for range rng.IntN(3) {
-		c := kv.Compare{Range: randomRange(rng), Target: kv.Target(1 + rng.IntN(6)), Is: kv.Relation(1 + rng.IntN(4)), Number: rng.Int64N(4)}
-		key, _, _ := c.Range.Bounds()
-		if it, ok := m.At(key, m.Rev); ok && rng.IntN(2) == 0 { // else too few hold
-			c.Value = it.Value
-			switch c.Target {
-			case kv.TargetVersion:
-				c.Number = it.Version
-			case kv.TargetCreateRevision:
-				c.Number = int64(it.CreateRevision)
-			case kv.TargetModRevision:
-				c.Number = int64(it.ModRevision)
-			}
-		}
-		if c.Target == kv.TargetUnchanged {
-			c.Is, c.Number = kv.Equal, max(1, int64(m.Rev)-rng.Int64N(8))
-		}
-		t.If = append(t.If, c)
-	}
-	t.Then, t.Else = randomBranch(rng, m, depth), randomBranch(rng, m, depth)
-	return t
-}
-
-func randomBranch(rng *rand.Rand, m *model, depth int) (ops []kv.Op) {
-	for range rng.IntN(4) {
-		r := randomRange(rng)
-		key, _, _ := r.Bounds()
-		var op kv.Op
-		switch n := rng.IntN(10); {
-		case n < 5:
-			op = kv.SetOp(key, fmt.Appendf(nil, "t%d", rng.IntN(1000)))
-			op.ReturnPrev = rng.IntN(3) == 0
-		case n < 7:
-			op = kv.GetOp(r)
-			op.Limit, op.Reverse, op.KeysOnly, op.CountOnly = rng.IntN(3), rng.IntN(2) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
-		case n < 9 || depth == 3:
-			op = kv.DeleteOp(r)
-			op.ReturnPrev = rng.IntN(2) == 0
-		default:
-			op = kv.TxnOp(*randomTxn(rng, m, depth+1))
-		}
-		ops = append(ops, op)
-	}
-	return ops
 }
 
 // apply applies operations as one entry of a session, and returns their results.
