@@ -1,6 +1,7 @@
 package replkv_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -120,4 +121,42 @@ func reportLatencies(b *testing.B, lat []time.Duration) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
 	b.ReportMetric(at(50), "p50-us")
 	b.ReportMetric(at(99), "p99-us")
+}
+
+// BenchmarkUpdate reads and writes one key. keys=1: all meet on it; a run in vain is
+// not counted as an operation.
+func BenchmarkUpdate(b *testing.B) {
+	for _, c := range []struct{ callers, keys int }{{1, 1}, {64, 100_000}, {512, 100_000}, {8, 1}, {64, 1}, {64, 64}} {
+		b.Run(fmt.Sprintf("callers=%d/keys=%d", c.callers, c.keys), func(b *testing.B) {
+			db := benchCluster(b)[0]
+			value := make([]byte, 256)
+			before := db.Metrics().TxnConflicts
+			closedLoop(b, c.callers, func(rng *rand.Rand) error {
+				key := fmt.Sprintf("key-%012d", rng.IntN(c.keys))
+				_, err := db.Update(b.Context(), func(tx *replkv.Tx) error {
+					if _, err := tx.Get(key); err != nil && !errors.Is(err, replkv.ErrNotFound) {
+						return err
+					}
+					return tx.Set(key, value)
+				})
+				return err
+			})
+			b.ReportMetric(float64(db.Metrics().TxnConflicts-before)/float64(b.N), "conflicts/op")
+		})
+	}
+}
+
+// BenchmarkTxn compares and sets one key.
+func BenchmarkTxn(b *testing.B) {
+	for _, callers := range []int{64, 512} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			db := benchCluster(b)[0]
+			value := make([]byte, 256)
+			closedLoop(b, callers, func(rng *rand.Rand) error {
+				key := fmt.Sprintf("key-%012d", rng.IntN(100_000))
+				_, err := db.Txn(b.Context(), replkv.Txn{If: []replkv.Compare{replkv.Exists(key)}, Then: []replkv.Op{replkv.SetOp(key, value)}, Else: []replkv.Op{replkv.SetOp(key, value)}})
+				return err
+			})
+		})
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/optimistic"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 	"github.com/replkv/replkv/transport"
@@ -47,6 +48,7 @@ type DB struct {
 	events  *events
 	wlog    *watchedLog
 	counts  counts
+	turns   optimistic.Turns           // of Updates
 	table   atomic.Pointer[Membership] // the newest that was taken up
 
 	limits    limits

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -229,4 +230,55 @@ func ExampleIfRevision() {
 	// Output:
 	// true not done
 	// <nil>
+}
+
+// A transaction moves a key if it is there and the other is not.
+func ExampleDB_Txn() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	defer db.Close()
+	_, err = db.Set(ctx, "draft", []byte("text"))
+	check(err)
+
+	res, err := db.Txn(ctx, replkv.Txn{
+		If:   []replkv.Compare{replkv.ValueIs("draft", []byte("text")), replkv.Absent("final")},
+		Then: []replkv.Op{replkv.SetOp("final", []byte("text")), replkv.DeleteOp(replkv.Key("draft"))},
+		Else: []replkv.Op{replkv.GetOp(replkv.Key("draft"))},
+	})
+	check(err)
+	fmt.Println(res.Succeeded, res.Revision)
+	// Output: true 3
+}
+
+// An Update reads and writes as if nobody else were there. It runs again if
+// somebody was.
+func ExampleDB_Update() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	defer db.Close()
+
+	var n int
+	_, err = db.Update(ctx, func(tx *replkv.Tx) error {
+		n = 0
+		item, err := tx.Get("visits")
+		if err != nil && !errors.Is(err, replkv.ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			if n, err = strconv.Atoi(string(item.Value)); err != nil {
+				return err
+			}
+		}
+		n++
+		return tx.Set("visits", []byte(strconv.Itoa(n)))
+	})
+	check(err)
+	fmt.Println(n)
+	// Output: 1
 }

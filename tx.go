@@ -43,7 +43,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (Revision, error) 
 	ctx, cancel := db.deadline(ctx)
 	defer cancel()
 	limits := kv.TxLimits{KeyBytes: db.cfg.MaxKeyBytes, ValueBytes: db.cfg.MaxValueBytes, Bytes: db.cfg.maxTxnBytes(), Size: db.cfg.MaxTxnOps}
-	return optimistic.Update(ctx, viewer{db, "Update", &kv.ReadOptions{}}, limits, fn, func() { db.counts.txnConflicts.Add(1) })
+	return optimistic.Update(ctx, viewer{db, "Update", &kv.ReadOptions{}}, &db.turns, limits, fn, func() { db.counts.txnConflicts.Add(1) })
 }
 
 // viewer opens the snapshots of View and Update.

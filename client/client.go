@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/replkv/replkv/internal/optimistic"
 	"github.com/replkv/replkv/kv"
 )
 
@@ -22,6 +23,7 @@ type Client struct {
 	cancel  context.CancelFunc
 	writes  writer
 	reads   reader
+	queues  optimistic.Turns // of Updates
 }
 
 var (

@@ -106,7 +106,7 @@ func (c *Client) View(ctx context.Context, fn func(*kv.ReadTx) error, opts ...kv
 func (c *Client) Update(ctx context.Context, fn func(*kv.Tx) error) (kv.Revision, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
-	return optimistic.Update(ctx, viewer{c, &kv.ReadOptions{}}, kv.TxLimits{Bytes: maxRequestBytes, Size: maxTxnSize}, fn, func() {})
+	return optimistic.Update(ctx, viewer{c, &kv.ReadOptions{}}, &c.queues, kv.TxLimits{Bytes: maxRequestBytes, Size: maxTxnSize}, fn, func() {})
 }
 
 // maxTxnSize is the most that members let a transaction have.

@@ -8,7 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/replkv/replkv/kv"
@@ -23,18 +26,79 @@ type Store interface {
 	Txn(ctx context.Context, t kv.Txn) (kv.TxnResult, error)
 }
 
-// Pauses between two runs that conflicted are random, below a bound that doubles.
-const (
-	firstPause = time.Millisecond
-	lastPause  = 128 * time.Millisecond
-)
+// Turns are what the Updates of a process take once they have conflicted: one at a
+// time runs again, of those that began with the same key, in the order in which they
+// failed. Without, callers that meet on a key mostly undo each other's work: measured
+// with 64 on one key, 20 runs for each that committed, and some waited seconds.
+// Updates that never conflict take none. The zero Turns is ready.
+type Turns struct{ of [256]turn }
+
+type turn struct {
+	mu    sync.Mutex
+	taken bool
+	queue []chan struct{} // who waits; empty unless it is taken
+}
+
+// patience is how long an Update waits for its turn: who has it may be slow, or run
+// in the function of another.
+const patience = 2 * time.Second
+
+// take waits for the turn, and returns how to give it back.
+func (t *turn) take(ctx context.Context) (give func()) {
+	t.mu.Lock()
+	if !t.taken {
+		t.taken = true
+		t.mu.Unlock()
+		return t.give
+	}
+	mine := make(chan struct{})
+	t.queue = append(t.queue, mine)
+	t.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-mine:
+		return t.give
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	i := slices.Index(t.queue, mine)
+	if i >= 0 {
+		t.queue = slices.Delete(t.queue, i, i+1)
+	}
+	t.mu.Unlock()
+	if i < 0 { // it came just now
+		return t.give
+	}
+	return func() {}
+}
+
+func (t *turn) give() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.taken = false
+		return
+	}
+	close(t.queue[0])
+	t.queue = slices.Delete(t.queue, 0, 1)
+}
+
+func (t *Turns) at(key string) *turn {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return &t.of[h.Sum32()%uint32(len(t.of))]
+}
 
 // Update runs fn until what it has read is still so when it commits, fn fails, or
 // ctx ends. It returns the revision of the commit, or the one that was read if there
 // was nothing to commit. conflict is called for each run in vain.
-func Update(ctx context.Context, s Store, limits kv.TxLimits, fn func(*kv.Tx) error, conflict func()) (kv.Revision, error) {
+func Update(ctx context.Context, s Store, turns *Turns, limits kv.TxLimits, fn func(*kv.Tx) error, conflict func()) (kv.Revision, error) {
 	after := kv.Revision(0)
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	give := func() {}
+	defer func() { give() }() // also if fn panics
+	for run := 0; ; run++ {
 		txn, rev, err := attempt(ctx, s, limits, after, fn)
 		if err == nil && txn == nil {
 			return rev, nil
@@ -51,10 +115,39 @@ func Update(ctx context.Context, s Store, limits kv.TxLimits, fn func(*kv.Tx) er
 			return 0, err
 		}
 		conflict()
-		if err := sleep(ctx, rand.N(pause)); err != nil {
+		if run == 0 {
+			give = turns.at(first(txn)).take(ctx)
+		}
+		if err := pause(ctx, run); err != nil {
 			return 0, &kv.Error{Op: "Update", Outcome: kv.OutcomeNotDone, Err: fmt.Errorf("%w: what it has read changed each time: %w", err, kv.ErrConflict)}
 		}
 	}
+}
+
+// first is the first key that a transaction has read.
+func first(t *kv.Txn) (key string) {
+	if t != nil && len(t.If) > 0 {
+		key, _, _ = t.If[0].Range.Bounds()
+	}
+	return key
+}
+
+// lastPause bounds the pauses before further runs: other processes have turns of
+// their own.
+const lastPause = 16 * time.Millisecond
+
+// pause waits for a random time below a bound that doubles from run to run; after
+// the first, not at all.
+func pause(ctx context.Context, run int) error {
+	if run > 0 {
+		t := time.NewTimer(rand.N(min(500*time.Microsecond<<min(run, 10), lastPause)))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // attempt runs fn once. Without changes txn is nil.
@@ -89,15 +182,4 @@ func View(ctx context.Context, s Store, after kv.Revision, fn func(*kv.ReadTx) e
 	tx := kv.NewReadTx(ctx, snap)
 	defer tx.End()
 	return fn(tx)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
 	"github.com/replkv/replkv/internal/kvmodel"
+	"github.com/replkv/replkv/internal/optimistic"
 	"github.com/replkv/replkv/kv"
 )
 
@@ -34,6 +35,8 @@ type Fake struct {
 	Between func(ctx context.Context, n int) error
 	// Sessions may be shared by fakes that stand for members of one cluster.
 	Sessions *Sessions
+
+	turns optimistic.Turns
 
 	mu      sync.Mutex // protects the fields below
 	data    kvmodel.Model

@@ -76,7 +76,7 @@ func (f *Fake) View(ctx context.Context, fn func(*kv.ReadTx) error, _ ...kv.Read
 
 // Update implements kv.KV.
 func (f *Fake) Update(ctx context.Context, fn func(*kv.Tx) error) (kv.Revision, error) {
-	return optimistic.Update(ctx, begin{f}, kv.TxLimits{KeyBytes: MaxKeyBytes, ValueBytes: MaxValueBytes, Size: MaxTxnOps}, fn, func() {})
+	return optimistic.Update(ctx, begin{f}, &f.turns, kv.TxLimits{KeyBytes: MaxKeyBytes, ValueBytes: MaxValueBytes, Size: MaxTxnOps}, fn, func() {})
 }
 
 type begin struct{ *Fake }
