@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/lease"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 	"github.com/replkv/replkv/transport"
@@ -41,6 +42,7 @@ type DB struct {
 	entries *entryQueue
 	writes  *writer
 	reads   *reads
+	lessor  *lease.Lessor
 	peers   neighbours
 	proof   proof
 	members *members
@@ -48,6 +50,8 @@ type DB struct {
 	wlog    *watchedLog
 	counts  counts
 	table   atomic.Pointer[Membership] // the newest that was taken up
+
+	keepAlives, leaseLooks leaseCalls
 
 	limits    limits
 	applied   waitList // the applied index

@@ -195,8 +195,8 @@ func checkBatch(raw []byte, limit int) error {
 	sessioned := b.Session != command.NoSession
 	err = b.Ops(func(_ int, op *command.Op) error {
 		switch op.Kind {
-		case command.Set, command.Delete, command.DeleteRange:
-			if sessioned {
+		case command.Set, command.Delete, command.DeleteRange, command.Grant, command.Revoke:
+			if sessioned && op.Term == 0 { // the leader's own decisions come from its lessor
 				return nil
 			}
 		case command.OpenSession, command.Epoch, command.Compact: // Admit is the leader's own

@@ -12,6 +12,7 @@ type (
 	Item           = kv.Item
 	Revision       = kv.Revision
 	LeaseID        = kv.LeaseID
+	LeaseInfo      = kv.LeaseInfo
 	Range          = kv.Range
 	DeleteResult   = kv.DeleteResult
 	Error          = kv.Error
@@ -26,6 +27,8 @@ type (
 	Member         = kv.Member
 	Membership     = kv.Membership
 	MemberOption   = kv.MemberOption
+	GrantOption    = kv.GrantOption
+	LeaseOption    = kv.LeaseOption
 )
 
 // What is known of a write that returned an error.
@@ -115,3 +118,18 @@ func ReturnPrev() DeleteOption { return kv.ReturnPrev() }
 
 // IfMembership makes a membership change conditional on Membership.Index.
 func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }
+
+// Bounds of a lease's TTL.
+const (
+	MinLeaseTTL = kv.MinLeaseTTL
+	MaxLeaseTTL = kv.MaxLeaseTTL
+)
+
+// WithLease hangs the key of a Set on a lease: it is deleted when the lease ends.
+func WithLease(id LeaseID) SetOption { return kv.WithLease(id) }
+
+// WithLeaseID asks for a lease of that id instead of a random one.
+func WithLeaseID(id LeaseID) GrantOption { return kv.WithLeaseID(id) }
+
+// WithKeys asks for the keys that hang on a lease.
+func WithKeys() LeaseOption { return kv.WithKeys() }

@@ -106,6 +106,10 @@ func (db *DB) encode(b *batch.Batch) []byte {
 			op, err = db.setOp(w.Key, w.Value, &w.Set)
 		case w.Op == "Delete":
 			op, err = db.deleteOp(w.Key, &w.Delete)
+		case w.Op == "Grant":
+			op = grantOp(w.Lease, w.TTL)
+		case w.Op == "Revoke":
+			op = command.Op{Kind: command.Revoke, Lease: uint64(w.Lease)}
 		default:
 			op, err = db.deleteRangeOp(w.Range, &w.Delete)
 		}

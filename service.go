@@ -14,7 +14,7 @@ import (
 	"github.com/replkv/replkv/internal/service"
 )
 
-// RegisterClient mounts the client services (replkv.v1: KV, Cluster, TextKV) on
+// RegisterClient mounts the client services (replkv.v1: KV, Lease, Cluster, TextKV) on
 // the application's own gRPC server, whose interceptors authenticate the
 // callers. Call it before Serve. ErrAlreadyRegistered if the server has them.
 // After Close their methods answer UNAVAILABLE. A client's writes are numbered in

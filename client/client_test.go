@@ -20,6 +20,13 @@ func TestClientIsAKV(t *testing.T) {
 	})
 }
 
+func TestClientIsALessor(t *testing.T) {
+	kvtest.RunLessor(t, func(t *testing.T) kvtest.Leased {
+		c, _ := one(t, Config{})
+		return c
+	})
+}
+
 var sentinels = []error{kv.ErrNotFound, kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrCompacted,
 	kv.ErrFutureRevision, kv.ErrTooLarge, kv.ErrInvalidArgument, kv.ErrInvalidConfig, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrQuota,
 	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped,

@@ -63,7 +63,7 @@ func (c *Client) Set(ctx context.Context, key string, value []byte, opts ...kv.S
 		return 0, refused("Set", err)
 	}
 	res, err := c.write(ctx, "Set", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Set{Set: &replkvv1.SetRequest{
-		Key: []byte(key), Value: slices.Clone(value), Condition: conditionToProto(o.Conditional, o.IfRevision)}}})
+		Key: []byte(key), Value: slices.Clone(value), Condition: conditionToProto(o.Conditional, o.IfRevision), Lease: int64(o.Lease)}}})
 	return kv.Revision(res.GetRevision()), err
 }
 

@@ -19,14 +19,20 @@ const (
 	SettingRangeKeys  = 1 // keys that one DeleteRange may delete
 	SettingRangeBytes = 2 // bytes of keys, and of values if asked for, that it may touch
 	SettingSessions   = 3 // sessions kept; beyond, the one unused longest goes
+	// A revoke deletes all keys of a lease at one revision.
+	SettingLeaseKeys  = 10 // keys that may hang on one lease
+	SettingLeaseBytes = 11 // bytes of these keys: a list of them fits a message
+	SettingLeases     = 12 // leases there may be
 )
 
 type settings struct {
 	rangeKeys, rangeBytes, sessions uint64
+	leaseKeys, leaseBytes, leases   uint64
 }
 
 func defaultSettings() settings {
-	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000}
+	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000,
+		leaseKeys: 10_000, leaseBytes: 2 << 20, leases: 100_000}
 }
 
 func (s *settings) field(id uint64) *uint64 {
@@ -37,6 +43,12 @@ func (s *settings) field(id uint64) *uint64 {
 		return &s.rangeBytes
 	case SettingSessions:
 		return &s.sessions
+	case SettingLeaseKeys:
+		return &s.leaseKeys
+	case SettingLeaseBytes:
+		return &s.leaseBytes
+	case SettingLeases:
+		return &s.leases
 	}
 	return nil
 }

@@ -2,7 +2,11 @@
 // handle: what package service takes from the network, and its backends do.
 package batch
 
-import "github.com/replkv/replkv/kv"
+import (
+	"time"
+
+	"github.com/replkv/replkv/kv"
+)
 
 // MaxWrites bounds a batch, and with it what one log entry makes apply do.
 const MaxWrites = 4096
@@ -19,12 +23,14 @@ type Batch struct {
 
 // Write is one operation of a batch.
 type Write struct {
-	Op     string // "Set", "Delete" or "DeleteRange"
+	Op     string // "Set", "Delete", "DeleteRange", "Grant" or "Revoke"
 	Key    string // of Set and Delete
 	Value  []byte // of Set
 	Range  kv.Range
 	Set    kv.SetOptions
 	Delete kv.DeleteOptions
+	Lease  kv.LeaseID    // of Grant and Revoke
+	TTL    time.Duration // of Grant
 	// Refused says why the operation is not one. It keeps its place in the batch:
 	// another member may have taken it, and a retry must get that answer.
 	Refused error
@@ -32,6 +38,6 @@ type Write struct {
 
 // Result is what became of a Write.
 type Result struct {
-	kv.DeleteResult // of a Set: the revision
+	kv.DeleteResult // of a Set: the revision; of a Revoke: the keys
 	Err             error
 }

@@ -19,11 +19,18 @@ const (
 	Compact     Kind = 6
 	Setting     Kind = 7
 	Admit       Kind = 8 // a directory may become a member: proposed before the configuration that adds it
+	Grant       Kind = 10
+	Revoke      Kind = 11 // a user's, or of a lease that has expired
+	Renew       Kind = 12 // what is left of a lease, as the leader's clock says
 )
 
+// known says whether k is a kind of this version.
+func (k Kind) known() bool { return k >= Set && k <= Admit || k >= Grant && k <= Renew }
+
 func (k Kind) String() string {
-	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit"}
-	if int(k) < len(names) && k != 0 {
+	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit",
+		Grant: "Grant", Revoke: "Revoke", Renew: "Renew"}
+	if k.known() {
 		return names[k]
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
@@ -44,7 +51,7 @@ type Op struct {
 	Conditional bool   // Set, Delete
 	IfRevision  uint64 // Set, Delete with Conditional; 0: absent
 	ReturnPrev  bool   // Delete, DeleteRange
-	Lease       uint64 // Set
+	Lease       uint64 // Set, Grant, Revoke, Renew
 	MaxKeys     uint64 // DeleteRange: the asker's own limit; 0: none
 
 	Ordinal  uint64    // OpenSession: rises with each session of one start of the member
@@ -59,6 +66,13 @@ type Op struct {
 	Since       uint64   // OpenSession of a member: index of a configuration by which its directory was in
 	Promote     bool     // Admit: to become a voter once it has caught up
 	Fresh       bool     // Admit: the id is not in the configuration; forget what was known of it
+
+	TTL uint64 // Grant, Renew (what is left of it): in ms
+	// Of the leader that proposes a Renew, or the Revoke of an expired lease: it
+	// is refused in any other term, for another leader's clock has the say then.
+	// A user's Revoke has 0.
+	Term       uint64
+	Generation uint64 // with Term: of the lease, an id may be granted again
 }
 
 // Start is one time that a member's directory was opened.
@@ -145,6 +159,8 @@ func (op *Op) appendBody(dst []byte) []byte {
 		dst = append(dst, op.admitFlags())
 		dst = append(dst, op.Incarnation[:]...)
 		dst = appendBytes(dst, op.Member)
+	case Grant, Revoke, Renew:
+		dst = op.appendLease(dst)
 	}
 	return dst
 }
@@ -215,6 +231,8 @@ func (op *Op) bodyLen() int {
 		n = uvarintLen(op.ID) + uvarintLen(op.Number)
 	case Admit:
 		n = 1 + len(op.Incarnation) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
+	case Grant, Revoke, Renew:
+		n = op.leaseLen()
 	}
 	return n
 }
@@ -234,7 +252,7 @@ func decodeOp(d *decoder, op *Op) error {
 	if d.err != nil {
 		return fmt.Errorf("%w: operation: %v", kv.ErrCorrupt, d.err)
 	}
-	if op.Kind == 0 || op.Kind > Admit || version != opVersion {
+	if !op.Kind.known() || version != opVersion {
 		return fmt.Errorf("%w: operation %v version %d", kv.ErrFormatTooNew, op.Kind, version)
 	}
 	op.decodeBody(&body)
@@ -268,6 +286,8 @@ func (op *Op) decodeBody(d *decoder) {
 		op.Promote, op.Fresh = flags&admitPromote != 0, flags&admitFresh != 0
 		copy(op.Incarnation[:], d.take(len(op.Incarnation)))
 		op.Member = d.bytes()
+	case Grant, Revoke, Renew:
+		op.decodeLease(d)
 	}
 }
 

@@ -45,6 +45,13 @@ func (s *kvServer) Set(ctx context.Context, req *replkvv1.SetRequest) (*replkvv1
 	if cond != nil {
 		opts = append(opts, cond)
 	}
+	lease, err := grantID(req.GetLease())
+	if err != nil {
+		return nil, notDone("Set", err)
+	}
+	if lease != 0 {
+		opts = append(opts, kv.WithLease(lease))
+	}
 	rev, err := s.b.Set(ctx, k, req.GetValue(), opts...)
 	if err != nil {
 		return nil, writeError("Set", err)

@@ -578,6 +578,7 @@ type SetRequest struct {
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Condition     *Condition             `protobuf:"bytes,3,opt,name=condition,proto3" json:"condition,omitempty"`
+	Lease         int64                  `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +632,13 @@ func (x *SetRequest) GetCondition() *Condition {
 		return x.Condition
 	}
 	return nil
+}
+
+func (x *SetRequest) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
 }
 
 type SetResponse struct {
@@ -1129,6 +1137,8 @@ type WriteOperation struct {
 	//	*WriteOperation_Set
 	//	*WriteOperation_Delete
 	//	*WriteOperation_DeleteRange
+	//	*WriteOperation_Grant
+	//	*WriteOperation_Revoke
 	Operation     isWriteOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1198,6 +1208,24 @@ func (x *WriteOperation) GetDeleteRange() *DeleteRangeRequest {
 	return nil
 }
 
+func (x *WriteOperation) GetGrant() *GrantRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Grant); ok {
+			return x.Grant
+		}
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetRevoke() *RevokeRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Revoke); ok {
+			return x.Revoke
+		}
+	}
+	return nil
+}
+
 type isWriteOperation_Operation interface {
 	isWriteOperation_Operation()
 }
@@ -1214,11 +1242,23 @@ type WriteOperation_DeleteRange struct {
 	DeleteRange *DeleteRangeRequest `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
 }
 
+type WriteOperation_Grant struct {
+	Grant *GrantRequest `protobuf:"bytes,10,opt,name=grant,proto3,oneof"` // with an id
+}
+
+type WriteOperation_Revoke struct {
+	Revoke *RevokeRequest `protobuf:"bytes,11,opt,name=revoke,proto3,oneof"`
+}
+
 func (*WriteOperation_Set) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Delete) isWriteOperation_Operation() {}
 
 func (*WriteOperation_DeleteRange) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Grant) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Revoke) isWriteOperation_Operation() {}
 
 // One result for each operation, in their order. An error of the RPC itself is
 // one of the whole batch. SESSION_NOT_FOUND: the session was evicted, and this
@@ -1415,6 +1455,470 @@ func (x *RevisionResponse) GetRevision() int64 {
 	return 0
 }
 
+type GrantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // 1,000 to 9,000,000,000,000
+	Id            int64                  `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`                    // 0: a random one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantRequest) Reset() {
+	*x = GrantRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantRequest) ProtoMessage() {}
+
+func (x *GrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantRequest.ProtoReflect.Descriptor instead.
+func (*GrantRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GrantRequest) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *GrantRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type GrantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantResponse) Reset() {
+	*x = GrantResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantResponse) ProtoMessage() {}
+
+func (x *GrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantResponse.ProtoReflect.Descriptor instead.
+func (*GrantResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GrantResponse) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type RevokeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RevokeRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type RevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+}
+
+type KeepAliveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAliveRequest) Reset() {
+	*x = KeepAliveRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAliveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAliveRequest) ProtoMessage() {}
+
+func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAliveRequest.ProtoReflect.Descriptor instead.
+func (*KeepAliveRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *KeepAliveRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type KeepAliveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAliveResponse) Reset() {
+	*x = KeepAliveResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAliveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAliveResponse) ProtoMessage() {}
+
+func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAliveResponse.ProtoReflect.Descriptor instead.
+func (*KeepAliveResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *KeepAliveResponse) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type TimeToLiveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Keys          bool                   `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeToLiveRequest) Reset() {
+	*x = TimeToLiveRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeToLiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeToLiveRequest) ProtoMessage() {}
+
+func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeToLiveRequest.ProtoReflect.Descriptor instead.
+func (*TimeToLiveRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *TimeToLiveRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TimeToLiveRequest) GetKeys() bool {
+	if x != nil {
+		return x.Keys
+	}
+	return false
+}
+
+type LeaseInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	TtlMs         int64                  `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	RemainingMs   int64                  `protobuf:"varint,3,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"` // 0: it has expired, and is about to be revoked
+	Keys          [][]byte               `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseInfo) Reset() {
+	*x = LeaseInfo{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseInfo) ProtoMessage() {}
+
+func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseInfo.ProtoReflect.Descriptor instead.
+func (*LeaseInfo) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *LeaseInfo) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetRemainingMs() int64 {
+	if x != nil {
+		return x.RemainingMs
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type LeasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesRequest) Reset() {
+	*x = LeasesRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesRequest) ProtoMessage() {}
+
+func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
+func (*LeasesRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+}
+
+type LeasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leases        []*LeaseInfo           `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesResponse) Reset() {
+	*x = LeasesResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesResponse) ProtoMessage() {}
+
+func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
+func (*LeasesResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *LeasesResponse) GetLeases() []*LeaseInfo {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1423,7 +1927,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1939,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1952,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
 }
 
 type StatusResponse struct {
@@ -1480,7 +1984,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1996,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +2009,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -1667,7 +2171,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2183,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2196,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Member) GetId() string {
@@ -1736,7 +2240,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2252,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2265,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -1805,7 +2309,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2321,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2334,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -1872,7 +2376,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2388,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2401,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -1922,7 +2426,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2438,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2451,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -1962,7 +2466,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2478,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2491,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -2022,7 +2526,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2538,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2551,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -2081,7 +2585,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2597,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2610,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -2133,7 +2637,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2649,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2662,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -2184,7 +2688,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2700,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2713,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -2227,7 +2731,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2743,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2756,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 type TextSetRequest struct {
@@ -2265,7 +2769,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2781,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2794,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -2316,7 +2820,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2832,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2845,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -2360,7 +2864,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2876,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2889,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -2404,7 +2908,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2920,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2933,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -2448,7 +2952,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +2964,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +2977,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -2492,7 +2996,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +3008,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +3021,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -2543,7 +3047,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +3059,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +3072,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -2656,12 +3160,13 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2\x18.replkv.v1.GetManyResultR\aresults\"J\n" +
 	"\rGetManyResult\x12#\n" +
 	"\x04item\x18\x01 \x01(\v2\x0f.replkv.v1.ItemR\x04item\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\fR\x05error\"h\n" +
+	"\x05error\x18\x02 \x01(\fR\x05error\"~\n" +
 	"\n" +
 	"SetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x122\n" +
-	"\tcondition\x18\x03 \x01(\v2\x14.replkv.v1.ConditionR\tcondition\")\n" +
+	"\tcondition\x18\x03 \x01(\v2\x14.replkv.v1.ConditionR\tcondition\x12\x14\n" +
+	"\x05lease\x18\x04 \x01(\x03R\x05lease\")\n" +
 	"\vSetResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"v\n" +
 	"\rDeleteRequest\x12\x10\n" +
@@ -2694,11 +3199,14 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\tlow_water\x18\x03 \x01(\x04R\blowWater\x129\n" +
 	"\n" +
 	"operations\x18\x04 \x03(\v2\x19.replkv.v1.WriteOperationR\n" +
-	"operations\"\xc0\x01\n" +
+	"operations\"\xa5\x02\n" +
 	"\x0eWriteOperation\x12)\n" +
 	"\x03set\x18\x01 \x01(\v2\x15.replkv.v1.SetRequestH\x00R\x03set\x122\n" +
 	"\x06delete\x18\x02 \x01(\v2\x18.replkv.v1.DeleteRequestH\x00R\x06delete\x12B\n" +
-	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRangeB\v\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRange\x12/\n" +
+	"\x05grant\x18\n" +
+	" \x01(\v2\x17.replkv.v1.GrantRequestH\x00R\x05grant\x122\n" +
+	"\x06revoke\x18\v \x01(\v2\x18.replkv.v1.RevokeRequestH\x00R\x06revokeB\v\n" +
 	"\toperation\"A\n" +
 	"\rWriteResponse\x120\n" +
 	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"~\n" +
@@ -2709,7 +3217,30 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\fR\x05error\"\x11\n" +
 	"\x0fRevisionRequest\".\n" +
 	"\x10RevisionResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\x0f\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"5\n" +
+	"\fGrantRequest\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x03R\x02id\"\x1f\n" +
+	"\rGrantResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"\x1f\n" +
+	"\rRevokeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"\x10\n" +
+	"\x0eRevokeResponse\"\"\n" +
+	"\x10KeepAliveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"*\n" +
+	"\x11KeepAliveResponse\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\"7\n" +
+	"\x11TimeToLiveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\bR\x04keys\"i\n" +
+	"\tLeaseInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\x12!\n" +
+	"\fremaining_ms\x18\x03 \x01(\x03R\vremainingMs\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\fR\x04keys\"\x0f\n" +
+	"\rLeasesRequest\">\n" +
+	"\x0eLeasesResponse\x12,\n" +
+	"\x06leases\x18\x01 \x03(\v2\x14.replkv.v1.LeaseInfoR\x06leases\"\x0f\n" +
 	"\rStatusRequest\"\xc9\x05\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -2812,7 +3343,14 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
 	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
-	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xe4\x03\n" +
+	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xcd\x02\n" +
+	"\x05Lease\x12:\n" +
+	"\x05Grant\x12\x17.replkv.v1.GrantRequest\x1a\x18.replkv.v1.GrantResponse\x12=\n" +
+	"\x06Revoke\x12\x18.replkv.v1.RevokeRequest\x1a\x19.replkv.v1.RevokeResponse\x12F\n" +
+	"\tKeepAlive\x12\x1b.replkv.v1.KeepAliveRequest\x1a\x1c.replkv.v1.KeepAliveResponse\x12@\n" +
+	"\n" +
+	"TimeToLive\x12\x1c.replkv.v1.TimeToLiveRequest\x1a\x14.replkv.v1.LeaseInfo\x12?\n" +
+	"\x06Leases\x12\x18.replkv.v1.LeasesRequest\x1a\x19.replkv.v1.LeasesResponse0\x012\xe4\x03\n" +
 	"\aCluster\x12=\n" +
 	"\x06Status\x12\x18.replkv.v1.StatusRequest\x1a\x19.replkv.v1.StatusResponse\x12;\n" +
 	"\aMembers\x12\x19.replkv.v1.MembersRequest\x1a\x15.replkv.v1.Membership\x12=\n" +
@@ -2839,7 +3377,7 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 }
 
 var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
 	(*Item)(nil),                       // 1: replkv.v1.Item
@@ -2866,27 +3404,37 @@ var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(*WriteResult)(nil),                // 22: replkv.v1.WriteResult
 	(*RevisionRequest)(nil),            // 23: replkv.v1.RevisionRequest
 	(*RevisionResponse)(nil),           // 24: replkv.v1.RevisionResponse
-	(*StatusRequest)(nil),              // 25: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 26: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 27: replkv.v1.Member
-	(*PeerState)(nil),                  // 28: replkv.v1.PeerState
-	(*Election)(nil),                   // 29: replkv.v1.Election
-	(*Membership)(nil),                 // 30: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 31: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 32: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 33: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 34: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 35: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 36: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 37: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 38: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 39: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 40: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 41: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 42: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 43: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 44: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 45: google.protobuf.Timestamp
+	(*GrantRequest)(nil),               // 25: replkv.v1.GrantRequest
+	(*GrantResponse)(nil),              // 26: replkv.v1.GrantResponse
+	(*RevokeRequest)(nil),              // 27: replkv.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 28: replkv.v1.RevokeResponse
+	(*KeepAliveRequest)(nil),           // 29: replkv.v1.KeepAliveRequest
+	(*KeepAliveResponse)(nil),          // 30: replkv.v1.KeepAliveResponse
+	(*TimeToLiveRequest)(nil),          // 31: replkv.v1.TimeToLiveRequest
+	(*LeaseInfo)(nil),                  // 32: replkv.v1.LeaseInfo
+	(*LeasesRequest)(nil),              // 33: replkv.v1.LeasesRequest
+	(*LeasesResponse)(nil),             // 34: replkv.v1.LeasesResponse
+	(*StatusRequest)(nil),              // 35: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 36: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 37: replkv.v1.Member
+	(*PeerState)(nil),                  // 38: replkv.v1.PeerState
+	(*Election)(nil),                   // 39: replkv.v1.Election
+	(*Membership)(nil),                 // 40: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 41: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 42: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 43: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 44: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 45: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 46: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 47: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 48: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 49: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 50: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 51: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 52: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 53: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 54: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 55: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	3,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
@@ -2904,59 +3452,72 @@ var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	10, // 12: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
 	12, // 13: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
 	13, // 14: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
-	22, // 15: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	1,  // 16: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	27, // 17: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	45, // 18: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	29, // 19: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	28, // 20: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	45, // 21: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	45, // 22: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	27, // 23: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 24: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	5,  // 25: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	7,  // 26: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	10, // 27: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	12, // 28: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	13, // 29: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	15, // 30: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	23, // 31: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	17, // 32: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	19, // 33: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	25, // 34: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	31, // 35: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	32, // 36: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	33, // 37: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	34, // 38: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	35, // 39: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	36, // 40: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	38, // 41: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	40, // 42: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	42, // 43: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	6,  // 44: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	8,  // 45: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	11, // 46: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	14, // 47: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	14, // 48: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	16, // 49: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	24, // 50: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	18, // 51: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	21, // 52: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	26, // 53: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	30, // 54: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	30, // 55: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	30, // 56: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	30, // 57: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	30, // 58: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	37, // 59: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	39, // 60: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	41, // 61: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	43, // 62: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	44, // [44:63] is the sub-list for method output_type
-	25, // [25:44] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	25, // 15: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
+	27, // 16: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
+	22, // 17: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	1,  // 18: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	32, // 19: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
+	37, // 20: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	55, // 21: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	39, // 22: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	38, // 23: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	55, // 24: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	55, // 25: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	37, // 26: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 27: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	5,  // 28: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	7,  // 29: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	10, // 30: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	12, // 31: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	13, // 32: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	15, // 33: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	23, // 34: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	17, // 35: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	19, // 36: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	25, // 37: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
+	27, // 38: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
+	29, // 39: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
+	31, // 40: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
+	33, // 41: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
+	35, // 42: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	41, // 43: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	42, // 44: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	43, // 45: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	44, // 46: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	45, // 47: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	46, // 48: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	48, // 49: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	50, // 50: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	52, // 51: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	6,  // 52: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	8,  // 53: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	11, // 54: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	14, // 55: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	14, // 56: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	16, // 57: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	24, // 58: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	18, // 59: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	21, // 60: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	26, // 61: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
+	28, // 62: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
+	30, // 63: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
+	32, // 64: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
+	34, // 65: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
+	36, // 66: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	40, // 67: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	40, // 68: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	40, // 69: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	40, // 70: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	40, // 71: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	47, // 72: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	49, // 73: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	51, // 74: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	53, // 75: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	52, // [52:76] is the sub-list for method output_type
+	28, // [28:52] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -2968,20 +3529,22 @@ func file_api_replkv_v1_replkv_proto_init() {
 		(*WriteOperation_Set)(nil),
 		(*WriteOperation_Delete)(nil),
 		(*WriteOperation_DeleteRange)(nil),
+		(*WriteOperation_Grant)(nil),
+		(*WriteOperation_Revoke)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[31].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[32].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[33].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[34].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[41].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[42].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[43].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   44,
+			NumMessages:   54,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_api_replkv_v1_replkv_proto_goTypes,
 		DependencyIndexes: file_api_replkv_v1_replkv_proto_depIdxs,

@@ -20,8 +20,8 @@ const (
 	MaxRangeKeys  = 10_000
 )
 
-// Fake is a kv.KV in memory with all of its history, and a kv.Cluster of
-// members that do not run.
+// Fake is a kv.KV in memory with all of its history, a kv.Lessor, and a kv.Cluster
+// of members that do not run.
 type Fake struct {
 	// Before, if set, is called at the begin of each call and fails it with
 	// what it returns. A *kv.Error passes as it is; anything else is wrapped as
@@ -42,13 +42,14 @@ type Fake struct {
 	changed   chan struct{}        // closed and replaced at each revision
 	closed    bool
 	calls     map[string]int
+	leases    map[kv.LeaseID]*fakeLease
 	members   []kv.Member
 	table     uint64 // Membership.Index
 }
 
 // NewFake returns an empty store, at revision 1.
 func NewFake() *Fake {
-	return &Fake{rev: 1, history: map[string][]kv.Item{}, changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
+	return &Fake{rev: 1, history: map[string][]kv.Item{}, leases: map[kv.LeaseID]*fakeLease{}, changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
 		table: 1, members: []kv.Member{{ID: FakeID, Addr: FakeAddr}}}
 }
 
@@ -90,6 +91,7 @@ func (f *Fake) begin(ctx context.Context, op string) error {
 		err = f.Before(ctx, op)
 	}
 	f.mu.Lock()
+	f.expireLocked()
 	return fail(op, err)
 }
 
@@ -222,12 +224,14 @@ func (f *Fake) Set(ctx context.Context, key string, value []byte, opts ...kv.Set
 		err = fmt.Errorf("%w: revision %d", kv.ErrInvalidArgument, o.IfRevision)
 	case !f.holds(key, o.Conditional, o.IfRevision):
 		err = kv.ErrConflict
+	default:
+		err = f.mayAttach(key, o.Lease)
 	}
 	if err != nil {
 		return 0, fail("Set", err)
 	}
 	f.advance()
-	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: f.rev, ModRevision: f.rev, Version: 1}
+	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: f.rev, ModRevision: f.rev, Version: 1, Lease: o.Lease}
 	if old, ok := f.at(key, f.rev); ok {
 		it.CreateRevision, it.Version = old.CreateRevision, old.Version+1
 	}
