@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -19,9 +20,72 @@ import (
 type model struct {
 	rev, compacted kv.Revision
 	keys           map[string][]kv.Item // oldest first; Version 0: a deletion
+	leases         map[uint64]modelLease
 }
 
-func newModel() *model { return &model{rev: 1, keys: map[string][]kv.Item{}} }
+type modelLease struct{ generation, ttl, remaining uint64 }
+
+// modelLeaseKeys is the setting of the model: more keys than this may not hang on a
+// lease.
+const modelLeaseKeys = 3
+
+func newModel() *model {
+	return &model{rev: 1, keys: map[string][]kv.Item{}, leases: map[uint64]modelLease{}}
+}
+
+// on returns the items that hang on a lease.
+func (m *model) on(lease uint64) []kv.Item {
+	return slices.DeleteFunc(m.scan(kv.All(), m.rev, false), func(it kv.Item) bool { return uint64(it.Lease) != lease })
+}
+
+func (m *model) mayAttach(op *command.Op) command.OpStatus {
+	if op.Lease == 0 {
+		return command.OK
+	}
+	if _, ok := m.leases[op.Lease]; !ok {
+		return command.LeaseNotFound
+	}
+	on := m.on(op.Lease)
+	if len(on) >= modelLeaseKeys && !slices.ContainsFunc(on, func(it kv.Item) bool { return it.Key == string(op.Key) }) {
+		return command.TooLarge
+	}
+	return command.OK
+}
+
+// applyLease applies an operation on a lease, as part of an entry.
+func (m *model) applyLease(op *command.Op, index, term uint64) command.OpResult {
+	res := command.OpResult{Status: command.OK}
+	l, there := m.leases[op.Lease]
+	switch {
+	case op.Kind == command.Grant && there:
+		res.Status = command.Exists
+	case op.Kind == command.Grant:
+		m.leases[op.Lease] = modelLease{index, op.TTL, op.TTL}
+	case op.Term != 0 && op.Term != term:
+		res.Status = command.Stale
+	case !there:
+		res.Status = command.LeaseNotFound
+	case op.Term != 0 && op.Generation != l.generation:
+		res.Status = command.Stale
+	case op.Kind == command.Renew && op.TTL > l.ttl:
+		res.Status = command.Invalid
+	case op.Kind == command.Renew:
+		l.remaining = op.TTL
+		m.leases[op.Lease] = l
+	default:
+		items := m.on(op.Lease)
+		delete(m.leases, op.Lease)
+		if len(items) > 0 {
+			m.rev++
+		}
+		res.Deleted = uint64(len(items))
+		for _, it := range items {
+			m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
+		}
+	}
+	res.Revision = uint64(m.rev)
+	return res
+}
 
 func (m *model) at(key string, rev kv.Revision) (kv.Item, bool) {
 	h := m.keys[key]
@@ -49,8 +113,8 @@ func (m *model) scan(r kv.Range, rev kv.Revision, reverse bool) []kv.Item {
 	return out
 }
 
-func (m *model) put(key string, value []byte) {
-	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: m.rev, ModRevision: m.rev, Version: 1}
+func (m *model) put(key string, value []byte, lease uint64) {
+	it := kv.Item{Key: key, Value: append([]byte{}, value...), CreateRevision: m.rev, ModRevision: m.rev, Version: 1, Lease: kv.LeaseID(lease)}
 	if prev, ok := m.at(key, m.rev); ok {
 		it.CreateRevision, it.Version = prev.CreateRevision, prev.Version+1
 	}
@@ -71,8 +135,11 @@ func (m *model) apply(op *command.Op) command.OpResult {
 			res.Status = command.Conflict
 			break
 		}
+		if res.Status = m.mayAttach(op); res.Status != command.OK {
+			break
+		}
 		m.rev++
-		m.put(key, op.Value)
+		m.put(key, op.Value, op.Lease)
 	case command.Delete, command.DeleteRange:
 		if !m.holds(op) {
 			res.Status = command.Conflict
@@ -97,7 +164,7 @@ func (m *model) apply(op *command.Op) command.OpResult {
 			m.keys[it.Key] = append(m.keys[it.Key], kv.Item{Key: it.Key, ModRevision: m.rev})
 			if op.ReturnPrev {
 				res.Prev = append(res.Prev, command.PrevItem{Key: []byte(it.Key), Value: it.Value,
-					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version)})
+					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version), Lease: uint64(it.Lease)})
 			}
 		}
 	case command.Compact:
@@ -159,11 +226,36 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 		op.Kind, op.Key = command.Compact, nil
 		op.Revision = uint64(rng.IntN(int(m.rev) + 2))
 	}
+	if op.Kind == command.Set && rng.IntN(3) == 0 {
+		op.Lease = randomLease(rng)
+	}
 	if op.Kind == command.Set {
 		op.Value = fmt.Appendf(nil, "v%d", rng.IntN(1000))
 		if rng.IntN(10) == 0 {
 			op.Value = nil
 		}
+	}
+	return op
+}
+
+func randomLease(rng *rand.Rand) uint64 { return uint64(1 + rng.IntN(4)) }
+
+// randomLeaseOp is one on a lease: a user's, or of a leader of the right or the
+// wrong term, about the right or the wrong generation.
+func randomLeaseOp(rng *rand.Rand, m *model, term uint64) *command.Op {
+	op := &command.Op{Lease: randomLease(rng)}
+	l := m.leases[op.Lease]
+	switch n := rng.IntN(10); {
+	case n < 5:
+		op.Kind, op.TTL = command.Grant, uint64(1000+rng.IntN(3000))
+	case n < 7:
+		op.Kind = command.Revoke
+	case n < 8:
+		op.Kind = command.Revoke
+		op.Term, op.Generation = term-min(term-1, uint64(rng.IntN(2))), l.generation-min(l.generation, uint64(rng.IntN(2)))
+	default:
+		op.Kind, op.TTL = command.Renew, uint64(rng.IntN(4500))
+		op.Term, op.Generation = term-min(term-1, uint64(rng.IntN(2))), l.generation-min(l.generation, uint64(rng.IntN(2)))
 	}
 	return op
 }
@@ -198,28 +290,35 @@ func equalItems(a, b []kv.Item) bool {
 
 func sameItem(x, y kv.Item) bool {
 	return x.Key == y.Key && string(x.Value) == string(y.Value) && x.CreateRevision == y.CreateRevision &&
-		x.ModRevision == y.ModRevision && x.Version == y.Version
+		x.ModRevision == y.ModRevision && x.Version == y.Version && x.Lease == y.Lease
 }
 
 // script is a random history with the model's answers.
 type script struct {
 	entries []Entry
 	want    [][]*command.BatchResult
-	models  []*model // the model after each entry shares history: only rev and compacted are per entry
+	models  []*model                // the model after each entry shares history: only rev and compacted are per entry
+	leases  []map[uint64]modelLease // after each entry
 	final   *model
 }
 
 func randomScript(rng *rand.Rand, entries int) *script {
 	m := newModel()
 	s := &script{final: m}
-	s.entries = append(s.entries, openSessionEntry(1))
-	s.want = append(s.want, []*command.BatchResult{{Status: command.Applied,
-		Ops: []command.OpResult{{Status: command.OK, Revision: 1}}}})
-	s.models = append(s.models, &model{rev: 1})
+	ok := command.OpResult{Status: command.OK, Revision: 1}
+	s.entries = append(s.entries, openSessionEntry(1),
+		encodeEntry(2, encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.Setting, ID: SettingLeaseKeys, Number: modelLeaseKeys})))
+	for range s.entries {
+		s.want = append(s.want, []*command.BatchResult{{Status: command.Applied, Ops: []command.OpResult{ok}}})
+		s.models = append(s.models, &model{rev: 1})
+		s.leases = append(s.leases, nil)
+	}
 	seq, low := uint64(0), uint64(0)
 	var lastRaw []byte
 	var lastWant *command.BatchResult
-	for i := range entries {
+	for range entries {
+		index := uint64(len(s.entries)) + 1
+		term := encodeEntry(index).Term
 		var raws [][]byte
 		var wants []*command.BatchResult
 		for range 1 + rng.IntN(3) {
@@ -232,6 +331,12 @@ func randomScript(rng *rand.Rand, entries int) *script {
 			res := &command.BatchResult{Status: command.Applied}
 			var ops []*command.Op
 			for range rng.IntN(6) {
+				if rng.IntN(4) == 0 {
+					op := randomLeaseOp(rng, m, term)
+					ops = append(ops, op)
+					res.Ops = append(res.Ops, m.applyLease(op, index, term))
+					continue
+				}
 				op := randomOp(rng, m)
 				ops = append(ops, op)
 				res.Ops = append(res.Ops, m.apply(op))
@@ -239,7 +344,8 @@ func randomScript(rng *rand.Rand, entries int) *script {
 			lastRaw, lastWant = encodeBatch(testSession, seq, low, ops...), res
 			raws, wants = append(raws, lastRaw), append(wants, res)
 		}
-		s.entries = append(s.entries, encodeEntry(uint64(i)+2, raws...))
+		s.entries = append(s.entries, encodeEntry(index, raws...))
+		s.leases = append(s.leases, maps.Clone(m.leases))
 		s.want = append(s.want, wants)
 		s.models = append(s.models, &model{rev: m.rev, compacted: m.compacted})
 	}
@@ -318,6 +424,7 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 			}
 		}
 		next += n
+		checkLeases(t, s, sc.leases[next-1])
 		m := *sc.final
 		m.rev, m.compacted = sc.models[next-1].rev, sc.models[next-1].compacted
 		checkReads(t, rng, s, &m)
@@ -349,6 +456,9 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 				t.Fatalf("after a crash the applied index is %d; durable was %d, applied %d", at, durable, next)
 			}
 			durable, next = at, int(at)
+			if next > 0 {
+				checkLeases(t, s, sc.leases[next-1])
+			}
 		case 4:
 			s = moveByCheckpoint(t, s, &fs)
 			durable = s.State().Index
@@ -403,6 +513,42 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
+}
+
+// checkLeases compares what readers are told of leases, and that no hint is left of
+// those that have ended.
+func checkLeases(t *testing.T, s *Store, want map[uint64]modelLease) {
+	t.Helper()
+	got := s.Leases()
+	if len(got) != len(want) || s.LeaseCount() != len(want) {
+		t.Fatalf("leases %+v, want %+v", got, want)
+	}
+	for _, l := range got {
+		w := want[uint64(l.ID)]
+		if l.Generation != w.generation || l.TTL != millis(w.ttl) || l.Remaining != millis(w.remaining) {
+			t.Fatalf("lease %+v, want %+v", l, w)
+		}
+	}
+	hints, bytes := map[kv.LeaseID]uint64{}, map[kv.LeaseID]uint64{}
+	e, err := s.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.release()
+	for id := range kv.LeaseID(6) {
+		if err := eachHint(e.db, id, func(key string) { hints[id]++; bytes[id] += uint64(len(key)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range got {
+		if l.Hints != hints[l.ID] || l.HintBytes != bytes[l.ID] || l.Hints > modelLeaseKeys {
+			t.Fatalf("lease %+v has %d hints, %d bytes", l, hints[l.ID], bytes[l.ID])
+		}
+		delete(hints, l.ID)
+	}
+	if len(hints) > 0 {
+		t.Fatalf("hints of leases that have ended: %v", hints)
+	}
 }
 
 func checkReads(t *testing.T, rng *rand.Rand, s *Store, m *model) {

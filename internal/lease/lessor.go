@@ -182,7 +182,7 @@ func (l *Lessor) armLocked(e *entry) {
 	e.next = e.deadline
 	if tell := min(e.TTL/2, e.logged-stepOf(e.TTL)); tell > 0 {
 		since := e.deadline.Add(-tell).Sub(l.began)
-		if t := l.began.Add(since.Truncate(time.Second) + time.Second); t.Before(e.deadline) {
+		if t := l.began.Add((since + time.Second - 1).Truncate(time.Second)); t.Before(e.deadline) {
 			e.next = t
 		}
 	}

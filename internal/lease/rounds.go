@@ -82,8 +82,7 @@ func (l *Lessor) next(now time.Time) (r round, idle time.Duration) {
 		if !r.fits(1) {
 			return r, 0
 		}
-		left := e.deadline.Sub(now).Truncate(time.Millisecond) + time.Millisecond // never less than there is
-		e.logged = min(e.logged, left)
+		e.logged = min(e.logged, e.deadline.Sub(now))
 		l.armLocked(e)
 		r.add(e, Decision{Remaining: e.logged}, 1)
 	}

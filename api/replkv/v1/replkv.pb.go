@@ -1978,6 +1978,7 @@ type StatusResponse struct {
 	MembershipIndex   uint64                 `protobuf:"varint,19,opt,name=membership_index,json=membershipIndex,proto3" json:"membership_index,omitempty"`
 	MayVote           bool                   `protobuf:"varint,20,opt,name=may_vote,json=mayVote,proto3" json:"may_vote,omitempty"` // false: the member's directory is not proven to be whole
 	Error             string                 `protobuf:"bytes,21,opt,name=error,proto3" json:"error,omitempty"`                     // what stopped the store; empty while it works
+	Leases            int64                  `protobuf:"varint,22,opt,name=leases,proto3" json:"leases,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2157,6 +2158,13 @@ func (x *StatusResponse) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetLeases() int64 {
+	if x != nil {
+		return x.Leases
+	}
+	return 0
 }
 
 type Member struct {
@@ -3241,7 +3249,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\rLeasesRequest\">\n" +
 	"\x0eLeasesResponse\x12,\n" +
 	"\x06leases\x18\x01 \x03(\v2\x14.replkv.v1.LeaseInfoR\x06leases\"\x0f\n" +
-	"\rStatusRequest\"\xc9\x05\n" +
+	"\rStatusRequest\"\xe1\x05\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -3265,7 +3273,8 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x04disk\x18\x12 \x01(\tR\x04disk\x12)\n" +
 	"\x10membership_index\x18\x13 \x01(\x04R\x0fmembershipIndex\x12\x19\n" +
 	"\bmay_vote\x18\x14 \x01(\bR\amayVote\x12\x14\n" +
-	"\x05error\x18\x15 \x01(\tR\x05error\"r\n" +
+	"\x05error\x18\x15 \x01(\tR\x05error\x12\x16\n" +
+	"\x06leases\x18\x16 \x01(\x03R\x06leases\"r\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
