@@ -253,7 +253,7 @@ func TestKeepAliveRacesExpiry(t *testing.T) {
 func TestManyLeasesExpire(t *testing.T) {
 	leases := 10_000
 	if testing.Short() || raceDetector {
-		leases = 2_000
+		leases = 1_000
 	}
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCluster(t, 3)
