@@ -207,7 +207,9 @@ func (a *applier) commit() error {
 	}
 	a.publishLeases()
 	st := a.st
-	a.s.state.Store(&st)
+	if old := a.s.state.Swap(&st); st.Compacted != old.Compacted {
+		a.s.janitor.compacted()
+	}
 	if changed {
 		a.s.opts.OnMembers()
 	}

@@ -433,6 +433,9 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 			if err := s.Sweep(); err != nil {
 				t.Fatal(err)
 			}
+			if n := superseded(t, s); n > 0 {
+				t.Fatalf("%d rows are superseded after a sweep", n)
+			}
 			checkReads(t, rng, s, &m)
 		case 1:
 			if durable, err = s.Flush(); err != nil || durable != s.State().Index {
