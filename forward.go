@@ -199,7 +199,9 @@ func checkBatch(raw []byte, limit int) error {
 			if sessioned && op.Term == 0 { // the leader's own decisions come from its lessor
 				return nil
 			}
-		case command.OpenSession, command.Epoch, command.Compact: // Admit is the leader's own
+		case command.Compact:
+			return nil
+		case command.OpenSession, command.Epoch: // Admit is the leader's own
 			if !sessioned {
 				return nil
 			}

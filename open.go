@@ -409,6 +409,7 @@ func (db *DB) run() {
 	db.background(func() { db.lessor.Run(db.ctx) })
 	db.background(db.keepAlives.run)
 	db.background(db.leaseLooks.run)
+	db.background((&historian{db}).run)
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

@@ -110,6 +110,8 @@ func (db *DB) encode(b *batch.Batch) []byte {
 			op = grantOp(w.Lease, w.TTL)
 		case w.Op == "Revoke":
 			op = command.Op{Kind: command.Revoke, Lease: uint64(w.Lease)}
+		case w.Op == "Compact":
+			op = command.Op{Kind: command.Compact, Revision: uint64(w.Revision)}
 		default:
 			op, err = db.deleteRangeOp(w.Range, &w.Delete)
 		}

@@ -117,6 +117,10 @@ func (db *DB) statusError(name string, res *command.OpResult) error {
 		return nil
 	case command.Exists:
 		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the lease exists", ErrConflict))
+	case command.Compacted:
+		return db.wrap(name, OutcomeNotDone, ErrCompacted)
+	case command.Future:
+		return db.wrap(name, OutcomeNotDone, ErrFutureRevision)
 	case command.LeaseNotFound:
 		return db.wrap(name, OutcomeNotDone, ErrLeaseNotFound)
 	case command.Conflict:

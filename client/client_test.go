@@ -98,7 +98,9 @@ func TestCompactedErrorArrives(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.Compact(4)
+	if err := f.Compact(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
 	_, err := c.Get(t.Context(), "k", kv.AtRevision(2))
 	if e, ok := errors.AsType[*kv.CompactedError](err); !ok || e.Revision != 2 || e.Compacted != 4 {
 		t.Errorf("got %v", err)

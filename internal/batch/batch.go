@@ -23,7 +23,7 @@ type Batch struct {
 
 // Write is one operation of a batch.
 type Write struct {
-	Op     string // "Set", "Delete", "DeleteRange", "Grant" or "Revoke"
+	Op     string // "Set", "Delete", "DeleteRange", "Grant", "Revoke" or "Compact"
 	Key    string // of Set and Delete
 	Value  []byte // of Set
 	Range  kv.Range
@@ -31,6 +31,8 @@ type Write struct {
 	Delete kv.DeleteOptions
 	Lease  kv.LeaseID    // of Grant and Revoke
 	TTL    time.Duration // of Grant
+	// Revision of a Compact.
+	Revision kv.Revision
 	// Refused says why the operation is not one. It keeps its place in the batch:
 	// another member may have taken it, and a retry must get that answer.
 	Refused error

@@ -99,6 +99,16 @@ func (s *kvServer) Revision(ctx context.Context, _ *replkvv1.RevisionRequest) (*
 	return &replkvv1.RevisionResponse{Revision: int64(rev)}, nil
 }
 
+func (s *kvServer) Compact(ctx context.Context, req *replkvv1.CompactRequest) (*replkvv1.CompactResponse, error) {
+	if err := compactRevision(req.GetRevision()); err != nil {
+		return nil, notDone("Compact", err)
+	}
+	if err := s.b.Compact(ctx, kv.Revision(req.GetRevision())); err != nil {
+		return nil, writeError("Compact", err)
+	}
+	return &replkvv1.CompactResponse{}, nil
+}
+
 // deleteResponse is the answer to a delete that was done. One that a client
 // could not receive is an error of outcome done: gRPC's own would leave the
 // client in doubt.

@@ -27,6 +27,8 @@ type Backend interface {
 	kv.KV
 	kv.Lessor
 	kv.Cluster
+	// Compact gives up the history below a revision.
+	Compact(ctx context.Context, rev kv.Revision) error
 	// Status tells about the member that answers. The result becomes the
 	// caller's.
 	Status(ctx context.Context) (*replkvv1.StatusResponse, error)

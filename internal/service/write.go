@@ -78,6 +78,9 @@ func writeOf(m *replkvv1.WriteOperation) (w batch.Write) {
 	case *replkvv1.WriteOperation_Revoke:
 		w.Op, w.Lease = "Revoke", kv.LeaseID(op.Revoke.GetId())
 		w.Refused = w.Lease.Validate()
+	case *replkvv1.WriteOperation_Compact:
+		w.Op, w.Revision = "Compact", kv.Revision(op.Compact.GetRevision())
+		w.Refused = compactRevision(op.Compact.GetRevision())
 	default:
 		w.Op, w.Refused = "Write", invalid("no operation")
 	}

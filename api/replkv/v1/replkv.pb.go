@@ -1139,6 +1139,7 @@ type WriteOperation struct {
 	//	*WriteOperation_DeleteRange
 	//	*WriteOperation_Grant
 	//	*WriteOperation_Revoke
+	//	*WriteOperation_Compact
 	Operation     isWriteOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1226,6 +1227,15 @@ func (x *WriteOperation) GetRevoke() *RevokeRequest {
 	return nil
 }
 
+func (x *WriteOperation) GetCompact() *CompactRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Compact); ok {
+			return x.Compact
+		}
+	}
+	return nil
+}
+
 type isWriteOperation_Operation interface {
 	isWriteOperation_Operation()
 }
@@ -1250,6 +1260,10 @@ type WriteOperation_Revoke struct {
 	Revoke *RevokeRequest `protobuf:"bytes,11,opt,name=revoke,proto3,oneof"`
 }
 
+type WriteOperation_Compact struct {
+	Compact *CompactRequest `protobuf:"bytes,12,opt,name=compact,proto3,oneof"`
+}
+
 func (*WriteOperation_Set) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Delete) isWriteOperation_Operation() {}
@@ -1259,6 +1273,8 @@ func (*WriteOperation_DeleteRange) isWriteOperation_Operation() {}
 func (*WriteOperation_Grant) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Revoke) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Compact) isWriteOperation_Operation() {}
 
 // One result for each operation, in their order. An error of the RPC itself is
 // one of the whole batch. SESSION_NOT_FOUND: the session was evicted, and this
@@ -1455,6 +1471,86 @@ func (x *RevisionResponse) GetRevision() int64 {
 	return 0
 }
 
+type CompactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactRequest) Reset() {
+	*x = CompactRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactRequest) ProtoMessage() {}
+
+func (x *CompactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
+func (*CompactRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CompactRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type CompactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactResponse) Reset() {
+	*x = CompactResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactResponse) ProtoMessage() {}
+
+func (x *CompactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
+func (*CompactResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+}
+
 type GrantRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // 1,000 to 9,000,000,000,000
@@ -1465,7 +1561,7 @@ type GrantRequest struct {
 
 func (x *GrantRequest) Reset() {
 	*x = GrantRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1573,7 @@ func (x *GrantRequest) String() string {
 func (*GrantRequest) ProtoMessage() {}
 
 func (x *GrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1586,7 @@ func (x *GrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRequest.ProtoReflect.Descriptor instead.
 func (*GrantRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GrantRequest) GetTtlMs() int64 {
@@ -1516,7 +1612,7 @@ type GrantResponse struct {
 
 func (x *GrantResponse) Reset() {
 	*x = GrantResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1624,7 @@ func (x *GrantResponse) String() string {
 func (*GrantResponse) ProtoMessage() {}
 
 func (x *GrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1637,7 @@ func (x *GrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantResponse.ProtoReflect.Descriptor instead.
 func (*GrantResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GrantResponse) GetId() int64 {
@@ -1560,7 +1656,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1668,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1681,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RevokeRequest) GetId() int64 {
@@ -1603,7 +1699,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1711,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1724,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
 }
 
 type KeepAliveRequest struct {
@@ -1640,7 +1736,7 @@ type KeepAliveRequest struct {
 
 func (x *KeepAliveRequest) Reset() {
 	*x = KeepAliveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1748,7 @@ func (x *KeepAliveRequest) String() string {
 func (*KeepAliveRequest) ProtoMessage() {}
 
 func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1761,7 @@ func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAliveRequest.ProtoReflect.Descriptor instead.
 func (*KeepAliveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KeepAliveRequest) GetId() int64 {
@@ -1684,7 +1780,7 @@ type KeepAliveResponse struct {
 
 func (x *KeepAliveResponse) Reset() {
 	*x = KeepAliveResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1792,7 @@ func (x *KeepAliveResponse) String() string {
 func (*KeepAliveResponse) ProtoMessage() {}
 
 func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1805,7 @@ func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAliveResponse.ProtoReflect.Descriptor instead.
 func (*KeepAliveResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KeepAliveResponse) GetTtlMs() int64 {
@@ -1729,7 +1825,7 @@ type TimeToLiveRequest struct {
 
 func (x *TimeToLiveRequest) Reset() {
 	*x = TimeToLiveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1837,7 @@ func (x *TimeToLiveRequest) String() string {
 func (*TimeToLiveRequest) ProtoMessage() {}
 
 func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1850,7 @@ func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeToLiveRequest.ProtoReflect.Descriptor instead.
 func (*TimeToLiveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TimeToLiveRequest) GetId() int64 {
@@ -1783,7 +1879,7 @@ type LeaseInfo struct {
 
 func (x *LeaseInfo) Reset() {
 	*x = LeaseInfo{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1891,7 @@ func (x *LeaseInfo) String() string {
 func (*LeaseInfo) ProtoMessage() {}
 
 func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1904,7 @@ func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseInfo.ProtoReflect.Descriptor instead.
 func (*LeaseInfo) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LeaseInfo) GetId() int64 {
@@ -1847,7 +1943,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1955,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1968,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
 }
 
 type LeasesResponse struct {
@@ -1884,7 +1980,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +1992,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2005,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseInfo {
@@ -1927,7 +2023,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2035,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2048,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
 }
 
 type StatusResponse struct {
@@ -1985,7 +2081,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2093,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2106,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -2179,7 +2275,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2287,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2300,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Member) GetId() string {
@@ -2248,7 +2344,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2356,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2369,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -2317,7 +2413,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2425,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2438,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -2384,7 +2480,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2492,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2505,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -2434,7 +2530,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2542,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2555,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -2474,7 +2570,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2582,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2595,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -2534,7 +2630,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +2642,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +2655,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -2593,7 +2689,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2701,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2714,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -2645,7 +2741,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2753,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2766,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -2696,7 +2792,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2804,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2817,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -2739,7 +2835,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2847,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2860,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
 }
 
 type TextSetRequest struct {
@@ -2777,7 +2873,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2885,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2898,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -2828,7 +2924,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +2936,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +2949,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -2872,7 +2968,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2884,7 +2980,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2897,7 +2993,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -2916,7 +3012,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3024,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3037,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -2960,7 +3056,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3068,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3081,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -3004,7 +3100,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3112,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3125,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -3055,7 +3151,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3163,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3176,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -3207,14 +3303,15 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\tlow_water\x18\x03 \x01(\x04R\blowWater\x129\n" +
 	"\n" +
 	"operations\x18\x04 \x03(\v2\x19.replkv.v1.WriteOperationR\n" +
-	"operations\"\xa5\x02\n" +
+	"operations\"\xdc\x02\n" +
 	"\x0eWriteOperation\x12)\n" +
 	"\x03set\x18\x01 \x01(\v2\x15.replkv.v1.SetRequestH\x00R\x03set\x122\n" +
 	"\x06delete\x18\x02 \x01(\v2\x18.replkv.v1.DeleteRequestH\x00R\x06delete\x12B\n" +
 	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRange\x12/\n" +
 	"\x05grant\x18\n" +
 	" \x01(\v2\x17.replkv.v1.GrantRequestH\x00R\x05grant\x122\n" +
-	"\x06revoke\x18\v \x01(\v2\x18.replkv.v1.RevokeRequestH\x00R\x06revokeB\v\n" +
+	"\x06revoke\x18\v \x01(\v2\x18.replkv.v1.RevokeRequestH\x00R\x06revoke\x125\n" +
+	"\acompact\x18\f \x01(\v2\x19.replkv.v1.CompactRequestH\x00R\acompactB\v\n" +
 	"\toperation\"A\n" +
 	"\rWriteResponse\x120\n" +
 	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"~\n" +
@@ -3225,7 +3322,10 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\fR\x05error\"\x11\n" +
 	"\x0fRevisionRequest\".\n" +
 	"\x10RevisionResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"5\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\",\n" +
+	"\x0eCompactRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x11\n" +
+	"\x0fCompactResponse\"5\n" +
 	"\fGrantRequest\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\"\x1f\n" +
@@ -3342,7 +3442,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xc4\x04\n" +
+	"\fOUTCOME_DONE\x10\x022\x86\x05\n" +
 	"\x02KV\x124\n" +
 	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
 	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
@@ -3350,7 +3450,8 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x06Delete\x12\x18.replkv.v1.DeleteRequest\x1a\x19.replkv.v1.DeleteResponse\x12G\n" +
 	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x129\n" +
 	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
-	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
+	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12@\n" +
+	"\aCompact\x12\x19.replkv.v1.CompactRequest\x1a\x1a.replkv.v1.CompactResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
 	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xcd\x02\n" +
 	"\x05Lease\x12:\n" +
@@ -3386,7 +3487,7 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 }
 
 var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
 	(*Item)(nil),                       // 1: replkv.v1.Item
@@ -3413,37 +3514,39 @@ var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(*WriteResult)(nil),                // 22: replkv.v1.WriteResult
 	(*RevisionRequest)(nil),            // 23: replkv.v1.RevisionRequest
 	(*RevisionResponse)(nil),           // 24: replkv.v1.RevisionResponse
-	(*GrantRequest)(nil),               // 25: replkv.v1.GrantRequest
-	(*GrantResponse)(nil),              // 26: replkv.v1.GrantResponse
-	(*RevokeRequest)(nil),              // 27: replkv.v1.RevokeRequest
-	(*RevokeResponse)(nil),             // 28: replkv.v1.RevokeResponse
-	(*KeepAliveRequest)(nil),           // 29: replkv.v1.KeepAliveRequest
-	(*KeepAliveResponse)(nil),          // 30: replkv.v1.KeepAliveResponse
-	(*TimeToLiveRequest)(nil),          // 31: replkv.v1.TimeToLiveRequest
-	(*LeaseInfo)(nil),                  // 32: replkv.v1.LeaseInfo
-	(*LeasesRequest)(nil),              // 33: replkv.v1.LeasesRequest
-	(*LeasesResponse)(nil),             // 34: replkv.v1.LeasesResponse
-	(*StatusRequest)(nil),              // 35: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 36: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 37: replkv.v1.Member
-	(*PeerState)(nil),                  // 38: replkv.v1.PeerState
-	(*Election)(nil),                   // 39: replkv.v1.Election
-	(*Membership)(nil),                 // 40: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 41: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 42: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 43: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 44: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 45: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 46: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 47: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 48: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 49: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 50: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 51: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 52: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 53: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 54: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 55: google.protobuf.Timestamp
+	(*CompactRequest)(nil),             // 25: replkv.v1.CompactRequest
+	(*CompactResponse)(nil),            // 26: replkv.v1.CompactResponse
+	(*GrantRequest)(nil),               // 27: replkv.v1.GrantRequest
+	(*GrantResponse)(nil),              // 28: replkv.v1.GrantResponse
+	(*RevokeRequest)(nil),              // 29: replkv.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 30: replkv.v1.RevokeResponse
+	(*KeepAliveRequest)(nil),           // 31: replkv.v1.KeepAliveRequest
+	(*KeepAliveResponse)(nil),          // 32: replkv.v1.KeepAliveResponse
+	(*TimeToLiveRequest)(nil),          // 33: replkv.v1.TimeToLiveRequest
+	(*LeaseInfo)(nil),                  // 34: replkv.v1.LeaseInfo
+	(*LeasesRequest)(nil),              // 35: replkv.v1.LeasesRequest
+	(*LeasesResponse)(nil),             // 36: replkv.v1.LeasesResponse
+	(*StatusRequest)(nil),              // 37: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 38: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 39: replkv.v1.Member
+	(*PeerState)(nil),                  // 40: replkv.v1.PeerState
+	(*Election)(nil),                   // 41: replkv.v1.Election
+	(*Membership)(nil),                 // 42: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 43: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 44: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 45: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 46: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 47: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 48: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 49: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 50: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 51: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 52: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 53: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 54: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 55: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 56: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 57: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	3,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
@@ -3461,72 +3564,75 @@ var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	10, // 12: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
 	12, // 13: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
 	13, // 14: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
-	25, // 15: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
-	27, // 16: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
-	22, // 17: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	1,  // 18: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	32, // 19: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
-	37, // 20: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	55, // 21: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	39, // 22: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	38, // 23: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	55, // 24: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	55, // 25: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	37, // 26: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 27: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	5,  // 28: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	7,  // 29: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	10, // 30: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	12, // 31: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	13, // 32: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	15, // 33: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	23, // 34: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	17, // 35: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	19, // 36: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	25, // 37: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
-	27, // 38: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
-	29, // 39: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
-	31, // 40: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
-	33, // 41: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
-	35, // 42: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	41, // 43: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	42, // 44: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	43, // 45: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	44, // 46: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	45, // 47: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	46, // 48: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	48, // 49: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	50, // 50: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	52, // 51: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	6,  // 52: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	8,  // 53: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	11, // 54: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	14, // 55: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	14, // 56: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	16, // 57: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	24, // 58: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	18, // 59: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	21, // 60: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	26, // 61: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
-	28, // 62: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
-	30, // 63: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
-	32, // 64: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
-	34, // 65: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
-	36, // 66: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	40, // 67: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	40, // 68: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	40, // 69: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	40, // 70: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	40, // 71: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	47, // 72: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	49, // 73: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	51, // 74: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	53, // 75: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	52, // [52:76] is the sub-list for method output_type
-	28, // [28:52] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	27, // 15: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
+	29, // 16: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
+	25, // 17: replkv.v1.WriteOperation.compact:type_name -> replkv.v1.CompactRequest
+	22, // 18: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	1,  // 19: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	34, // 20: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
+	39, // 21: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	57, // 22: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	41, // 23: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	40, // 24: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	57, // 25: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	57, // 26: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	39, // 27: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 28: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	5,  // 29: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	7,  // 30: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	10, // 31: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	12, // 32: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	13, // 33: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	15, // 34: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	23, // 35: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	25, // 36: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
+	17, // 37: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	19, // 38: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	27, // 39: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
+	29, // 40: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
+	31, // 41: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
+	33, // 42: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
+	35, // 43: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
+	37, // 44: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	43, // 45: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	44, // 46: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	45, // 47: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	46, // 48: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	47, // 49: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	48, // 50: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	50, // 51: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	52, // 52: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	54, // 53: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	6,  // 54: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	8,  // 55: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	11, // 56: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	14, // 57: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	14, // 58: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	16, // 59: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	24, // 60: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	26, // 61: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
+	18, // 62: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	21, // 63: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	28, // 64: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
+	30, // 65: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
+	32, // 66: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
+	34, // 67: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
+	36, // 68: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
+	38, // 69: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	42, // 70: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	42, // 71: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	42, // 72: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	42, // 73: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	42, // 74: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	49, // 75: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	51, // 76: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	53, // 77: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	55, // 78: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	54, // [54:79] is the sub-list for method output_type
+	29, // [29:54] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -3540,18 +3646,19 @@ func file_api_replkv_v1_replkv_proto_init() {
 		(*WriteOperation_DeleteRange)(nil),
 		(*WriteOperation_Grant)(nil),
 		(*WriteOperation_Revoke)(nil),
+		(*WriteOperation_Compact)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[41].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[42].OneofWrappers = []any{}
 	file_api_replkv_v1_replkv_proto_msgTypes[43].OneofWrappers = []any{}
 	file_api_replkv_v1_replkv_proto_msgTypes[44].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[45].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -30,6 +30,7 @@ const (
 	KV_DeleteRange_FullMethodName = "/replkv.v1.KV/DeleteRange"
 	KV_Scan_FullMethodName        = "/replkv.v1.KV/Scan"
 	KV_Revision_FullMethodName    = "/replkv.v1.KV/Revision"
+	KV_Compact_FullMethodName     = "/replkv.v1.KV/Compact"
 	KV_OpenSession_FullMethodName = "/replkv.v1.KV/OpenSession"
 	KV_Write_FullMethodName       = "/replkv.v1.KV/Write"
 )
@@ -50,6 +51,9 @@ type KVClient interface {
 	// Scan streams the items of a range, as of one revision.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error)
 	Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error)
+	// Compact gives up the history below a revision: COMPACTED if that is done already,
+	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
+	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
 	// well with Set and Delete.
@@ -147,6 +151,16 @@ func (c *kVClient) Revision(ctx context.Context, in *RevisionRequest, opts ...gr
 	return out, nil
 }
 
+func (c *kVClient) Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactResponse)
+	err := c.cc.Invoke(ctx, KV_Compact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *kVClient) OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(OpenSessionResponse)
@@ -183,6 +197,9 @@ type KVServer interface {
 	// Scan streams the items of a range, as of one revision.
 	Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error
 	Revision(context.Context, *RevisionRequest) (*RevisionResponse, error)
+	// Compact gives up the history below a revision: COMPACTED if that is done already,
+	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
+	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
 	// well with Set and Delete.
@@ -221,6 +238,9 @@ func (UnimplementedKVServer) Scan(*ScanRequest, grpc.ServerStreamingServer[ScanR
 }
 func (UnimplementedKVServer) Revision(context.Context, *RevisionRequest) (*RevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revision not implemented")
+}
+func (UnimplementedKVServer) Compact(context.Context, *CompactRequest) (*CompactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compact not implemented")
 }
 func (UnimplementedKVServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
@@ -368,6 +388,24 @@ func _KV_Revision_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_Compact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).Compact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_Compact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).Compact(ctx, req.(*CompactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KV_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(OpenSessionRequest)
 	if err := dec(in); err != nil {
@@ -434,6 +472,10 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Revision",
 			Handler:    _KV_Revision_Handler,
+		},
+		{
+			MethodName: "Compact",
+			Handler:    _KV_Compact_Handler,
 		},
 		{
 			MethodName: "OpenSession",

@@ -61,10 +61,22 @@ func (f *Fake) Close() {
 }
 
 // Compact forgets the history below rev.
-func (f *Fake) Compact(rev kv.Revision) {
-	f.mu.Lock()
+func (f *Fake) Compact(ctx context.Context, rev kv.Revision) error {
+	err := f.begin(ctx, "Compact")
 	defer f.mu.Unlock()
-	f.compacted = rev
+	switch {
+	case err != nil:
+		return err
+	case rev < 1:
+		err = fmt.Errorf("%w: revision %d", kv.ErrInvalidArgument, rev)
+	case rev <= f.compacted:
+		err = &kv.CompactedError{Revision: rev, Compacted: f.compacted}
+	case rev > f.rev:
+		err = kv.ErrFutureRevision
+	default:
+		f.compacted = rev
+	}
+	return fail("Compact", err)
 }
 
 // Calls returns how often op was called.
