@@ -85,10 +85,13 @@ func (db *DB) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, err
 // KeepAlive keeps a lease alive until ctx ends, or the lease does
 // (ErrLeaseNotFound). See kv.Lessor.
 func (db *DB) KeepAlive(ctx context.Context, id LeaseID) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(db.ctx, func() { cancel(db.stopped()) })()
 	return keepalive.Run(ctx, db.cfg.RequestTimeout, func(ctx context.Context) (time.Duration, error) {
 		s, err := db.leaseState(ctx, "KeepAlive", id, &db.keepAlives)
 		return s.TTL, err
-	}, func(error) bool { return db.ctx.Err() != nil })
+	}, nil)
 }
 
 // TimeToLive tells of a lease. See kv.Lessor.

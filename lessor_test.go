@@ -1,8 +1,10 @@
 package replkv
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/replkv/replkv/internal/command"
 )
@@ -29,5 +31,26 @@ func TestPeersDecideNothing(t *testing.T) {
 		if err := checkBatch(raw, 1<<20); (err == nil) != x.fine || !x.fine && !errors.Is(err, ErrInvalidArgument) {
 			t.Errorf("%v of term %d, in a session %v: %v", x.op.Kind, x.op.Term, x.session == session, err)
 		}
+	}
+}
+
+// TestCloseEndsKeepAlive: who keeps a lease alive hears that the store was closed.
+func TestCloseEndsKeepAlive(t *testing.T) {
+	db, err := Open(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	id, err := db.Grant(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- db.KeepAlive(context.Background(), id) }()
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("KeepAlive: %v", err)
 	}
 }

@@ -27,6 +27,34 @@ func TestClientIsALessor(t *testing.T) {
 	})
 }
 
+// Close ends KeepAlive, whether it sleeps or asks.
+func TestCloseEndsKeepAlive(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		c, f := one(t, Config{})
+		id, err := c.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan struct{}, 1)
+		f.Before = func(ctx context.Context, op string) error {
+			if op == "KeepAliveOnce" {
+				asked <- struct{}{}
+				if asks {
+					<-ctx.Done()
+				}
+			}
+			return nil
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.KeepAlive(context.Background(), id) }()
+		<-asked
+		c.Close()
+		if err := <-ended; !errors.Is(err, kv.ErrClosed) {
+			t.Errorf("asks %v: %v", asks, err)
+		}
+	}
+}
+
 var sentinels = []error{kv.ErrNotFound, kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrCompacted,
 	kv.ErrFutureRevision, kv.ErrTooLarge, kv.ErrInvalidArgument, kv.ErrInvalidConfig, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrQuota,
 	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped,

@@ -76,6 +76,9 @@ func (c *Client) KeepAliveOnce(ctx context.Context, id kv.LeaseID) (time.Duratio
 // KeepAlive keeps a lease alive until ctx ends, or the lease does
 // (kv.ErrLeaseNotFound), or the server refuses this client. See kv.Lessor.
 func (c *Client) KeepAlive(ctx context.Context, id kv.LeaseID) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.ctx, func() { cancel(kv.ErrClosed) })()
 	return keepalive.Run(ctx, c.timeout, func(ctx context.Context) (time.Duration, error) {
 		return c.keepAlive(ctx, "KeepAlive", id)
 	}, func(err error) bool {
@@ -83,7 +86,7 @@ func (c *Client) KeepAlive(ctx context.Context, id kv.LeaseID) error {
 		if e, ok := errors.AsType[*kv.Error](err); ok {
 			code = status.Code(e.Err)
 		}
-		return c.closed.Load() || code == codes.Unauthenticated || code == codes.PermissionDenied || code == codes.Unimplemented
+		return code == codes.Unauthenticated || code == codes.PermissionDenied || code == codes.Unimplemented
 	})
 }
 

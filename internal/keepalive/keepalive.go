@@ -5,6 +5,7 @@ package keepalive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/replkv/replkv/kv"
@@ -14,7 +15,7 @@ import (
 const retryPause = 100 * time.Millisecond
 
 // Run calls once at a third of the TTL that it returns, until ctx ends, or it
-// fails for good, as over says beyond what is sure. An attempt that fails otherwise
+// fails for good, also as over says unless it is nil. An attempt that fails otherwise
 // is made again, and one that takes longer than patience is given up.
 func Run(ctx context.Context, patience time.Duration, once func(context.Context) (time.Duration, error), over func(error) bool) error {
 	for {
@@ -22,7 +23,9 @@ func Run(ctx context.Context, patience time.Duration, once func(context.Context)
 		switch {
 		case err == nil:
 			wait /= 3
-		case ctx.Err() != nil || final(err) || over(err):
+		case ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)):
+			return &kv.Error{Op: "KeepAlive", Outcome: kv.OutcomeOf(err), Err: fmt.Errorf("%w: %w", context.Cause(ctx), err)}
+		case ctx.Err() != nil || final(err) || over != nil && over(err):
 			return err
 		default:
 			wait = retryPause

@@ -23,7 +23,7 @@ func TestRun(t *testing.T) {
 				err = ctx.Err()
 			}
 			return 9 * time.Second, err
-		}, never)
+		}, nil)
 		if !errors.Is(err, kv.ErrLeaseNotFound) {
 			t.Errorf("ended with %v", err)
 		}
@@ -38,14 +38,12 @@ func TestRun(t *testing.T) {
 
 var errHang = errors.New("hang")
 
-func never(error) bool { return false }
-
 func TestRunEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		once := func(context.Context) (time.Duration, error) { return time.Minute, nil }
-		if err := Run(ctx, time.Second, once, never); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.OutcomeDone {
+		if err := Run(ctx, time.Second, once, nil); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.OutcomeDone {
 			t.Errorf("%v, %v", err, kv.OutcomeOf(err))
 		}
 		closed := func(context.Context) (time.Duration, error) { return 0, kv.ErrClosed }

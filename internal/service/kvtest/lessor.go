@@ -126,7 +126,7 @@ func (f *Fake) KeepAliveOnce(ctx context.Context, id kv.LeaseID) (time.Duration,
 func (f *Fake) KeepAlive(ctx context.Context, id kv.LeaseID) error {
 	return keepalive.Run(ctx, time.Minute, func(ctx context.Context) (time.Duration, error) {
 		return f.KeepAliveOnce(ctx, id)
-	}, func(error) bool { return false })
+	}, nil)
 }
 
 // TimeToLive implements kv.Lessor.
