@@ -121,6 +121,16 @@ type Config struct {
 	// allow, which delays writes meanwhile.
 	SnapshotRateBytes int64
 
+	// HistoryAge is how long earlier revisions can be read: what is older, by the
+	// clocks of the leaders, is compacted, a tenth later at most. It must be the same
+	// on all members that may lead, and their clocks about right. Default 10 min: a
+	// watcher that was away, or a long scan, is done by then, and the disk holds it.
+	// At least 1 s; negative: never.
+	HistoryAge time.Duration
+	// HistoryRevisions is how many earlier revisions can be read, if more are written
+	// within HistoryAge; a tenth more at times. Default 0: no such limit.
+	HistoryRevisions int64
+
 	edges hook.Edges
 }
 
@@ -259,6 +269,7 @@ func (c Config) limits() (Config, error) {
 	setDefault(&c.SnapshotLogBytes, 64<<20)
 	setDefault(&c.TrailingLogBytes, 16<<20)
 	setDefault(&c.SnapshotRateBytes, 32<<20)
+	setDefault(&c.HistoryAge, 10*time.Minute)
 	var wrong []string
 	check := func(name string, v, low, high int64) {
 		if v < low || v > high {
@@ -275,6 +286,10 @@ func (c Config) limits() (Config, error) {
 	if c.SnapshotRateBytes > 0 {
 		// Below, a part of a stream may take longer than a stream without progress lasts.
 		check("SnapshotRateBytes", c.SnapshotRateBytes, 1<<20, 1<<40)
+	}
+	check("HistoryRevisions", c.HistoryRevisions, 0, 1<<60)
+	if c.HistoryAge > 0 && c.HistoryAge < time.Second {
+		wrong = append(wrong, fmt.Sprintf("HistoryAge %v is under 1s", c.HistoryAge))
 	}
 	if len(wrong) > 0 {
 		return Config{}, fmt.Errorf("%w: %s", ErrInvalidConfig, strings.Join(wrong, "; "))

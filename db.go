@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/lease"
 	"github.com/replkv/replkv/internal/optimistic"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
@@ -42,6 +43,7 @@ type DB struct {
 	entries *entryQueue
 	writes  *writer
 	reads   *reads
+	lessor  *lease.Lessor
 	peers   neighbours
 	proof   proof
 	members *members
@@ -50,6 +52,8 @@ type DB struct {
 	counts  counts
 	turns   optimistic.Turns           // of Updates
 	table   atomic.Pointer[Membership] // the newest that was taken up
+
+	keepAlives, leaseLooks leaseCalls
 
 	limits    limits
 	applied   waitList // the applied index

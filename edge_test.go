@@ -200,6 +200,8 @@ func TestBadConfig(t *testing.T) {
 		"members, no address": {Dir: dir, InitialCluster: one},
 		"slow heartbeat":      {Dir: dir, HeartbeatInterval: time.Second},
 		"large values":        {Dir: dir, MaxValueBytes: 1 << 30},
+		"short history":       {Dir: dir, HistoryAge: time.Millisecond},
+		"negative history":    {Dir: dir, HistoryRevisions: -1},
 	} {
 		db, err := replkv.Open(cfg)
 		if !errors.Is(err, replkv.ErrInvalidConfig) {

@@ -212,6 +212,39 @@ func ExampleDB_Scan() {
 	// city/Jena
 }
 
+// A key with a lease is there as long as somebody keeps the lease alive: here, for
+// as long as a worker works.
+func ExampleDB_KeepAlive() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	defer db.Close()
+
+	lease, err := db.Grant(ctx, 15*time.Second)
+	check(err)
+	_, err = db.Set(ctx, "workers/1", []byte("10.0.0.7:80"), replkv.WithLease(lease))
+	check(err)
+	work, stop := context.WithCancel(ctx)
+	ended := make(chan error)
+	go func() { ended <- db.KeepAlive(work, lease) }()
+
+	item, err := db.Get(ctx, "workers/1")
+	check(err)
+	fmt.Println(item.Key, "is up:", item.Lease == lease)
+
+	stop()
+	fmt.Println(errors.Is(<-ended, context.Canceled))
+	check(db.Revoke(ctx, lease)) // or let it expire
+	_, err = db.Get(ctx, "workers/1")
+	fmt.Println(errors.Is(err, replkv.ErrNotFound))
+	// Output:
+	// workers/1 is up: true
+	// true
+	// true
+}
+
 // A conditional write is done only if nobody else has written meanwhile.
 func ExampleIfRevision() {
 	dir, remove := tempDir()

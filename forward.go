@@ -195,11 +195,13 @@ func checkBatch(raw []byte, limit int) error {
 	sessioned := b.Session != command.NoSession
 	err = b.Ops(func(_ int, op *command.Op) error {
 		switch op.Kind {
-		case command.Set, command.Delete, command.DeleteRange, command.Txn:
-			if sessioned {
+		case command.Set, command.Delete, command.DeleteRange, command.Txn, command.Grant, command.Revoke:
+			if sessioned && op.Term == 0 { // the leader's own decisions come from its lessor
 				return nil
 			}
-		case command.OpenSession, command.Epoch, command.Compact: // Admit is the leader's own
+		case command.Compact:
+			return nil
+		case command.OpenSession, command.Epoch: // Admit is the leader's own
 			if !sessioned {
 				return nil
 			}

@@ -131,6 +131,7 @@ func (db *DB) configured() {
 func (db *DB) published() {
 	st := db.state.State()
 	db.proof.applied()
+	db.tendLeases()
 	db.applied.advance(st.Index)
 	db.revisions.advance(uint64(st.Revision))
 }

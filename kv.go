@@ -12,6 +12,7 @@ type (
 	Item           = kv.Item
 	Revision       = kv.Revision
 	LeaseID        = kv.LeaseID
+	LeaseInfo      = kv.LeaseInfo
 	Range          = kv.Range
 	DeleteResult   = kv.DeleteResult
 	Error          = kv.Error
@@ -33,6 +34,8 @@ type (
 	OpResult       = kv.OpResult
 	ReadTx         = kv.ReadTx
 	Tx             = kv.Tx
+	GrantOption    = kv.GrantOption
+	LeaseOption    = kv.LeaseOption
 )
 
 // What a Compare looks at, and how.
@@ -172,3 +175,18 @@ func DeleteOp(r Range) Op { return kv.DeleteOp(r) }
 
 // TxnOp runs another transaction within.
 func TxnOp(t Txn) Op { return kv.TxnOp(t) }
+
+// Bounds of a lease's TTL.
+const (
+	MinLeaseTTL = kv.MinLeaseTTL
+	MaxLeaseTTL = kv.MaxLeaseTTL
+)
+
+// WithLease hangs the key of a Set on a lease: it is deleted when the lease ends.
+func WithLease(id LeaseID) SetOption { return kv.WithLease(id) }
+
+// WithLeaseID asks for a lease of that id instead of a random one.
+func WithLeaseID(id LeaseID) GrantOption { return kv.WithLeaseID(id) }
+
+// WithKeys asks for the keys that hang on a lease.
+func WithKeys() LeaseOption { return kv.WithKeys() }

@@ -62,6 +62,7 @@ func (w *leaderWatch) run() {
 			term, leader = t, id
 			w.wake()
 		}
+		w.db.tendLeases()
 		if t != epoch && w.db.raft.State() == raft.Leader {
 			epoch = t
 			w.proposeEpoch(t)

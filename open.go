@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/internal/lease"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/raftlog"
@@ -41,6 +42,7 @@ func Open(cfg Config) (*DB, error) {
 	}
 	db := &DB{cfg: cfg, log: cfg.Logger, gone: make(chan struct{})}
 	db.peers.log = db.log
+	db.lessor = lease.New(db.decideLeases)
 	db.proof.db, db.proof.dirty = db, make(chan struct{}, 1)
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
@@ -122,7 +124,7 @@ func (db *DB) open() (err error) {
 func (db *DB) openState() (err error) {
 	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
 		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
-		OnFatal: db.fatal, OnMembers: db.proof.changed,
+		OnFatal: db.fatal, OnMembers: db.proof.changed, OnLease: db.leaseChanged,
 	})
 	return err
 }
@@ -356,6 +358,8 @@ func (db *DB) parts() {
 	db.limits.db = db
 	db.writes = newWriter(db)
 	db.reads = newReads(db)
+	db.keepAlives.init(db, true)
+	db.leaseLooks.init(db, false)
 	if first, err := db.guard.FirstIndex(); err == nil {
 		db.snaps.logBytes.Store(db.guard.BytesFrom(first)) // a member that restarts often truncates, too
 	}
@@ -402,6 +406,10 @@ func (db *DB) run() {
 	}
 	db.background(db.writes.run)
 	db.background(db.reads.run)
+	db.background(func() { db.lessor.Run(db.ctx) })
+	db.background(db.keepAlives.run)
+	db.background(db.leaseLooks.run)
+	db.background((&historian{db}).run)
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

@@ -108,6 +108,12 @@ func (db *DB) encode(b *batch.Batch) []byte {
 			op, err = db.deleteOp(w.Key, &w.Delete)
 		case w.Op == "Txn":
 			op, err = db.txnOp(&w.Txn)
+		case w.Op == "Grant":
+			op = grantOp(w.Lease, w.TTL)
+		case w.Op == "Revoke":
+			op = command.Op{Kind: command.Revoke, Lease: uint64(w.Lease)}
+		case w.Op == "Compact":
+			op = command.Op{Kind: command.Compact, Revision: uint64(w.Revision)}
 		default:
 			op, err = db.deleteRangeOp(w.Range, &w.Delete)
 		}

@@ -28,6 +28,7 @@ type Status struct {
 
 	Revision          Revision // of this member's state
 	CompactedRevision Revision
+	Leases            int   // of this member's state
 	StateBytes        int64 // on disk
 	LogBytes          int64 // of the entries in the log
 	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
@@ -70,7 +71,7 @@ func (db *DB) Status() Status {
 	s := Status{ID: db.cfg.ID, Addr: db.cfg.Addr, Role: "stopped", AppliedIndex: st.Index, Term: db.raft.CurrentTerm(),
 		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(), MembershipIndex: st.ConfigIndex,
 		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
-		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk()}
+		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Leases: db.state.LeaseCount()}
 	leads := false
 	if s.Err == nil {
 		s.Role = role(db.raft.State())
@@ -126,7 +127,8 @@ func (db *DB) insides() hook.Insides {
 			st := db.state.State()
 			return st.Index, st.Chain
 		},
-		Plant: db.state.Plant,
+		HashLeases: db.state.HashLeases,
+		Plant:      db.state.Plant,
 		Knows: func(other any) bool {
 			o := other.(*DB)
 			m, _ := db.state.Member(o.cfg.ID)

@@ -130,16 +130,35 @@ func (db *DB) statusError(name string, res *command.OpResult) error {
 	switch res.Status {
 	case command.OK:
 		return nil
+	case command.Exists:
+		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: the lease exists", ErrConflict))
+	case command.Compacted:
+		return db.wrap(name, OutcomeNotDone, ErrCompacted)
+	case command.Future:
+		return db.wrap(name, OutcomeNotDone, ErrFutureRevision)
+	case command.LeaseNotFound:
+		return db.wrap(name, OutcomeNotDone, ErrLeaseNotFound)
 	case command.Conflict:
 		return db.wrap(name, OutcomeNotDone, ErrConflict)
 	case command.TooLarge:
-		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: more keys or bytes than one transaction may delete or return", ErrTooLarge))
+		return db.wrap(name, OutcomeNotDone, fmt.Errorf("%w: %s", ErrTooLarge, tooLarge(name)))
 	case command.Invalid:
 		return db.wrap(name, OutcomeNotDone, ErrInvalidArgument)
 	case command.DroppedReply:
 		return db.wrap(name, OutcomeDone, fmt.Errorf("%w: done at revision %d", ErrResultDropped, res.Revision))
 	}
 	return db.wrap(name, OutcomeUnknown, fmt.Errorf("unexpected status %d", res.Status))
+}
+
+// tooLarge says what the state machine refused.
+func tooLarge(name string) string {
+	switch name {
+	case "Set":
+		return "as many keys hang on the lease as may"
+	case "Grant":
+		return "there are as many leases as there may be"
+	}
+	return "more keys or bytes than one transaction may delete or return, or more keys than may hang on a lease"
 }
 
 // Set stores value under key and returns the revision it was written at. It
@@ -168,7 +187,11 @@ func (db *DB) setOp(key string, value []byte, o *kv.SetOptions) (command.Op, err
 	if err == nil && o.IfRevision < 0 {
 		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
 	}
-	return command.Op{Kind: command.Set, Key: []byte(key), Value: value, Conditional: o.Conditional, IfRevision: uint64(o.IfRevision)}, err
+	if err == nil && o.Lease != 0 {
+		err = o.Lease.Validate()
+	}
+	return command.Op{Kind: command.Set, Key: []byte(key), Value: value, Conditional: o.Conditional, IfRevision: uint64(o.IfRevision),
+		Lease: uint64(o.Lease)}, err
 }
 
 // Delete removes key. See KV.

@@ -28,6 +28,7 @@ type Client struct {
 
 var (
 	_ kv.KV      = (*Client)(nil)
+	_ kv.Lessor  = (*Client)(nil)
 	_ kv.Cluster = (*Client)(nil)
 )
 

@@ -21,6 +21,41 @@ func TestClientIsAKV(t *testing.T) {
 	})
 }
 
+func TestClientIsALessor(t *testing.T) {
+	kvtest.RunLessor(t, func(t *testing.T) kvtest.Leased {
+		c, _ := one(t, Config{})
+		return c
+	})
+}
+
+// Close ends KeepAlive, whether it sleeps or asks.
+func TestCloseEndsKeepAlive(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		c, f := one(t, Config{})
+		id, err := c.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan struct{}, 1)
+		f.Before = func(ctx context.Context, op string) error {
+			if op == "KeepAliveOnce" {
+				asked <- struct{}{}
+				if asks {
+					<-ctx.Done()
+				}
+			}
+			return nil
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.KeepAlive(context.Background(), id) }()
+		<-asked
+		c.Close()
+		if err := <-ended; !errors.Is(err, kv.ErrClosed) {
+			t.Errorf("asks %v: %v", asks, err)
+		}
+	}
+}
+
 var sentinels = []error{kv.ErrNotFound, kv.ErrClosed, kv.ErrNoLeader, kv.ErrOverloaded, kv.ErrOutcomeUnknown, kv.ErrCompacted,
 	kv.ErrFutureRevision, kv.ErrTooLarge, kv.ErrInvalidArgument, kv.ErrInvalidConfig, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrQuota,
 	kv.ErrRemoved, kv.ErrWrongCluster, kv.ErrFormatTooNew, kv.ErrDirLocked, kv.ErrCorrupt, kv.ErrAlreadyRegistered, kv.ErrResultDropped, kv.ErrTxnTooOld,
@@ -96,7 +131,9 @@ func TestCompactedErrorArrives(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.Compact(4)
+	if err := f.Compact(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
 	_, err := c.Get(t.Context(), "k", kv.AtRevision(2))
 	if e, ok := errors.AsType[*kv.CompactedError](err); !ok || e.Revision != 2 || e.Compacted != 4 {
 		t.Errorf("got %v", err)

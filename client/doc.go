@@ -1,5 +1,5 @@
 // Package client uses a replkv store from a process that does not embed it. A
-// *Client is a kv.KV and a kv.Cluster, as the embedded *replkv.DB is: the same
+// *Client is a kv.KV, a kv.Lessor and a kv.Cluster, as the embedded *replkv.DB is: the same
 // verbs, options and errors, without the engine linked in.
 //
 //	c, err := client.Dial(client.Config{

@@ -28,6 +28,7 @@ type endpoint struct {
 // services are the clients of what an endpoint serves.
 type services struct {
 	replkvv1.KVClient
+	replkvv1.LeaseClient
 	replkvv1.ClusterClient
 }
 
@@ -36,7 +37,7 @@ func newEndpoint(addr string, opts []grpc.DialOption) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &endpoint{addr: addr, conn: conn, rpc: services{replkvv1.NewKVClient(conn), replkvv1.NewClusterClient(conn)}}, nil
+	return &endpoint{addr: addr, conn: conn, rpc: services{replkvv1.NewKVClient(conn), replkvv1.NewLeaseClient(conn), replkvv1.NewClusterClient(conn)}}, nil
 }
 
 // errUnreachable says that no connection came about; nothing was sent.

@@ -63,7 +63,7 @@ func (c *Client) Set(ctx context.Context, key string, value []byte, opts ...kv.S
 		return 0, refused("Set", err)
 	}
 	res, err := c.write(ctx, "Set", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Set{Set: &replkvv1.SetRequest{
-		Key: []byte(key), Value: slices.Clone(value), Condition: conditionToProto(o.Conditional, o.IfRevision)}}})
+		Key: []byte(key), Value: slices.Clone(value), Condition: conditionToProto(o.Conditional, o.IfRevision), Lease: int64(o.Lease)}}})
 	return kv.Revision(res.GetRevision()), err
 }
 
@@ -109,4 +109,16 @@ func (c *Client) Revision(ctx context.Context) (kv.Revision, error) {
 		return err
 	})
 	return kv.Revision(res.GetRevision()), err
+}
+
+// Compact gives up the history below revision rev: reads of earlier revisions fail
+// with kv.ErrCompacted from then on. It is done once, as a Set is. kv.ErrCompacted if
+// that was given up already, kv.ErrFutureRevision if rev has not come yet.
+func (c *Client) Compact(ctx context.Context, rev kv.Revision) error {
+	if rev < 1 {
+		return refused("Compact", fmt.Errorf("%w: revision %d", kv.ErrInvalidArgument, rev))
+	}
+	_, err := c.write(ctx, "Compact", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Compact{
+		Compact: &replkvv1.CompactRequest{Revision: int64(rev)}}})
+	return err
 }

@@ -52,6 +52,7 @@ type ScanOptions struct {
 type SetOptions struct {
 	Conditional bool
 	IfRevision  Revision // with Conditional; 0: the key must be absent
+	Lease       LeaseID  // the key is to hang on; 0: none
 }
 
 // DeleteOptions is what the options of a Delete or DeleteRange come to.

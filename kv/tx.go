@@ -171,7 +171,7 @@ func (t *Tx) Set(key string, value []byte, opts ...SetOption) error {
 	if n := t.limits.ValueBytes; n > 0 && len(value) > n {
 		return txError(fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), n))
 	}
-	return t.write(key, txWrite{value: append([]byte{}, value...)})
+	return t.write(key, txWrite{value: append([]byte{}, value...), lease: o.Lease})
 }
 
 // Delete removes key when the transaction commits; if it is absent then, that is no

@@ -2,7 +2,9 @@ package replkvtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/replkv/replkv"
@@ -73,9 +75,21 @@ func equal(dbs []*replkv.DB) error {
 	if err := sameIndex(dbs); err != nil {
 		return err
 	}
+	if err := sameData(dbs); err != nil {
+		return err
+	}
+	return sameLeases(dbs)
+}
+
+// sameData compares all items as of one revision.
+func sameData(dbs []*replkv.DB) error {
+	rev := int64(math.MaxInt64) // that all have: one may have applied the end of a lease since
+	for _, db := range dbs {
+		rev = min(rev, int64(db.Status().Revision))
+	}
 	var first [32]byte
 	for i, db := range dbs {
-		sum, items, err := hook.Inspect(db).HashAt(int64(db.Status().Revision))
+		sum, items, err := hook.Inspect(db).HashAt(rev)
 		if err != nil {
 			return fmt.Errorf("hash of member %d: %w", i, err)
 		}
@@ -86,6 +100,33 @@ func equal(dbs []*replkv.DB) error {
 		}
 	}
 	return nil
+}
+
+// sameLeases compares leases as of one entry. The leader changes them by itself.
+func sameLeases(dbs []*replkv.DB) error {
+	var differ error
+	err := poll(func() bool {
+		var at uint64
+		var first [32]byte
+		for i, db := range dbs {
+			index, sum, err := hook.Inspect(db).HashLeases()
+			if err != nil {
+				differ = fmt.Errorf("hash of the leases of member %d: %w", i, err)
+				return true
+			}
+			if i == 0 {
+				at, first = index, sum
+			}
+			if index != at {
+				return false
+			}
+			if sum != first {
+				differ = fmt.Errorf("replicas differ: members 0 and %d hold different leases at entry %d", i, at)
+			}
+		}
+		return true
+	})
+	return errors.Join(differ, err)
 }
 
 // sameIndex waits for equal applied indexes and compares the chains there.

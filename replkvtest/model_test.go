@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/kvmodel"
@@ -83,7 +84,7 @@ func (c *Cluster) allUp() {
 // text is an answer that can be compared.
 func text(res any, err error) string {
 	if err != nil {
-		for _, known := range []error{kv.ErrInvalidArgument, kv.ErrConflict, kv.ErrNotFound, kv.ErrCompacted, kv.ErrFutureRevision} {
+		for _, known := range []error{kv.ErrInvalidArgument, kv.ErrConflict, kv.ErrLeaseNotFound, kv.ErrNotFound, kv.ErrCompacted, kv.ErrFutureRevision} {
 			if errors.Is(err, known) {
 				return known.Error()
 			}
@@ -148,8 +149,12 @@ func randomStep(rng *rand.Rand, m *kvmodel.Model) *step {
 		s.get(rng)
 	case n < 90:
 		s.scan(rng)
-	default:
+	case n < 95:
 		s.update(rng)
+	case n < 98:
+		s.lease(rng)
+	default:
+		s.compact(rng)
 	}
 	if rng.IntN(8) == 0 {
 		s.crash = (s.by + 1 + rng.IntN(2)) % 3
@@ -199,7 +204,7 @@ func (s *step) txn(t *kv.Txn) {
 		if err := t.Validate(); err != nil {
 			return text(nil, err)
 		}
-		return text(m.Txn(t), nil)
+		return text(m.Txn(t))
 	}
 }
 
@@ -210,6 +215,12 @@ func (s *step) set(rng *rand.Rand, m *kvmodel.Model) {
 	conditional, rev := rng.IntN(2) == 0, kv.Revision(0)
 	if it, ok := m.At(key, m.Rev); ok && rng.IntN(2) == 0 {
 		rev = it.ModRevision
+	}
+	lease := kv.LeaseID(0)
+	if rng.IntN(3) == 0 {
+		lease = kvmodel.RandomLease(rng)
+		opts = append(opts, replkv.WithLease(lease))
+		s.says += fmt.Sprintf(" with lease %d", lease)
 	}
 	if conditional {
 		opts = append(opts, replkv.IfRevision(rev))
@@ -226,7 +237,10 @@ func (s *step) set(rng *rand.Rand, m *kvmodel.Model) {
 		if conditional && it.ModRevision != rev {
 			return text(nil, kv.ErrConflict)
 		}
-		return text(m.Txn(&kv.Txn{Then: []kv.Op{kv.SetOp(key, value)}}).Revision, nil)
+		op := kv.SetOp(key, value)
+		op.Lease = lease
+		res, err := m.Txn(&kv.Txn{Then: []kv.Op{op}})
+		return text(res.Revision, err)
 	}
 }
 
@@ -248,7 +262,7 @@ func (s *step) remove(rng *rand.Rand) {
 	s.want = func(m *kvmodel.Model) string {
 		op := kv.DeleteOp(r)
 		op.ReturnPrev = true
-		res := m.Txn(&kv.Txn{Then: []kv.Op{op}})
+		res, _ := m.Txn(&kv.Txn{Then: []kv.Op{op}})
 		return answer(res.Results[0].Count, res.Revision, res.Results[0].Items)
 	}
 }
@@ -336,7 +350,58 @@ func (s *step) update(rng *rand.Rand) {
 			it = kv.Item{}
 		}
 		value := hashOf(append([]kv.Item{it}, m.Scan(r, m.Rev, false)...))
-		return text(m.Txn(&kv.Txn{Then: []kv.Op{kv.SetOp(write, value)}}).Revision, nil)
+		res, err := m.Txn(&kv.Txn{Then: []kv.Op{kv.SetOp(write, value)}})
+		return text(res.Revision, err)
+	}
+}
+
+// lease grants or revokes one. They last longer than any script.
+func (s *step) lease(rng *rand.Rand) {
+	id := kvmodel.RandomLease(rng)
+	if rng.IntN(3) > 0 {
+		s.says = fmt.Sprintf("Grant %d", id)
+		s.do = func(db *replkv.DB) string {
+			return call(func(ctx context.Context) (replkv.LeaseID, error) {
+				return db.Grant(ctx, 24*time.Hour, replkv.WithLeaseID(id))
+			})
+		}
+		s.want = func(m *kvmodel.Model) string {
+			if m.Leases[id] {
+				return text(nil, kv.ErrConflict)
+			}
+			m.Leases[id] = true
+			return text(id, nil)
+		}
+		return
+	}
+	s.says = fmt.Sprintf("Revoke %d", id)
+	s.do = func(db *replkv.DB) string {
+		return call(func(ctx context.Context) (any, error) { return nil, db.Revoke(ctx, id) })
+	}
+	s.want = func(m *kvmodel.Model) string {
+		if !m.Leases[id] {
+			return text(nil, kv.ErrLeaseNotFound)
+		}
+		m.Revoke(id)
+		return text(nil, nil)
+	}
+}
+
+func (s *step) compact(rng *rand.Rand) {
+	back := rng.IntN(12)
+	s.says = fmt.Sprintf("Compact, %d revisions ago", back)
+	rev := kv.Revision(0)
+	s.prepare = func(m *kvmodel.Model) { rev = max(1, m.Rev-kv.Revision(back)) }
+	s.do = func(db *replkv.DB) string {
+		return call(func(ctx context.Context) (any, error) { return nil, db.Compact(ctx, rev) })
+	}
+	s.want = func(m *kvmodel.Model) string {
+		rev := max(1, m.Rev-kv.Revision(back))
+		if rev <= m.Compacted {
+			return text(nil, kv.ErrCompacted)
+		}
+		m.Compacted = rev
+		return text(nil, nil)
 	}
 }
 

@@ -122,6 +122,7 @@ type applier struct {
 	settings settings
 	sessions sessions
 	members  members
+	leases   leases
 	// membersChanged in the open batch: they are to be published.
 	membersChanged bool
 
@@ -147,6 +148,7 @@ func (a *applier) adopt(s *Store, st State, set settings, sess sessions, m membe
 func (a *applier) begin(db *pebble.DB) {
 	a.db, a.batch, a.config = db, db.NewBatch(), nil
 	a.over.reset()
+	clear(a.leases.hints)
 }
 
 // abandon drops the open batch after an error.
@@ -203,8 +205,11 @@ func (a *applier) commit() error {
 		a.s.members.Store(&published)
 		a.membersChanged = false
 	}
+	a.publishLeases()
 	st := a.st
-	a.s.state.Store(&st)
+	if old := a.s.state.Swap(&st); st.Compacted != old.Compacted {
+		a.s.janitor.compacted()
+	}
 	if changed {
 		a.s.opts.OnMembers()
 	}
@@ -287,8 +292,8 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 	var res command.OpResult
 	var err error
 	switch op.Kind {
-	case command.Set, command.Delete, command.DeleteRange, command.Txn:
-		if !inSession {
+	case command.Set, command.Delete, command.DeleteRange, command.Txn, command.Grant, command.Revoke:
+		if !inSession && op.Term == 0 {
 			return res, fmt.Errorf("%w: %w: %v", kv.ErrCorrupt, errNeedsSession, op.Kind)
 		}
 	case command.OpenSession, command.Admit:
@@ -306,6 +311,12 @@ func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 		res, err = a.deleteRange(op)
 	case command.Txn:
 		res, err = a.txn(op)
+	case command.Grant:
+		res.Status, err = a.grant(op)
+	case command.Revoke:
+		res, err = a.revoke(op)
+	case command.Renew:
+		res.Status, err = a.renew(op)
 	case command.Epoch:
 		res.Status = command.OK // CommandTerm is its effect
 	case command.OpenSession:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/replkv/replkv/kv"
 )
@@ -168,5 +169,14 @@ func FuzzStream(f *testing.F) {
 				t.Fatalf("%d files in %d bytes", len(h.files), len(b))
 			}
 		}
+	})
+}
+
+func FuzzLeaseRow(f *testing.F) {
+	f.Add((&Lease{Generation: 300, TTL: time.Minute, Remaining: time.Second, Hints: 2, HintBytes: 300}).append(nil))
+	f.Add([]byte{leaseVersion, 0, 1, 2, 0, 0}) // more remains than there was
+	fuzzDecoder(f, func(b []byte) ([]byte, error) {
+		l, err := decodeLease(b)
+		return l.append(nil), err
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -53,6 +54,8 @@ func TestGoldenKeys(t *testing.T) {
 	g.add("session", sessionKey(goldenSession))
 	g.add("result of seq 300", sessionResultKey(goldenSession, 300))
 	g.add("index of revision 300, chunk 2", indexKey(300, 2))
+	g.add("lease 77", leaseKey(77))
+	g.add("hint of lease 77", hintKey(77, []byte("k\x00")))
 	for _, key := range []string{"", "k", "k\x00", "k\x00\t", "\xff"} {
 		bare := appendBare(nil, key)
 		g.add(fmt.Sprintf("bound of %q", key), bare)
@@ -135,6 +138,12 @@ func TestGoldenRows(t *testing.T) {
 			t.Errorf("session came back as %+v, %v", back, err)
 		}
 	}
+	for _, l := range []Lease{{Generation: 300, TTL: time.Minute, Remaining: 20 * time.Second, Hints: 2, HintBytes: 300}, {}} {
+		g.add(fmt.Sprintf("lease of %v", l.TTL), l.append(nil))
+		if back, err := decodeLease(l.append(nil)); err != nil || back != l {
+			t.Errorf("lease came back as %+v, %v", back, err)
+		}
+	}
 	var x indexBuilder
 	x.reset(1_700_000_000_000)
 	x.add(300, 0, Put, []byte("a"))
@@ -175,6 +184,7 @@ func TestGoldenStreamHeader(t *testing.T) {
 // all members, of whatever version.
 func TestGoldenStore(t *testing.T) {
 	s := openMem(t, vfs.NewMem())
+	s.janitor.stop() // what is superseded stays
 	k, l := []byte("k"), []byte("l\x00")
 	session := encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.OpenSession, Session: goldenSession, Member: []byte("n1"), Ordinal: 1, Since: 1, Starts: testStarts},
 		&command.Op{Kind: command.Epoch, Member: []byte("n1")}, &command.Op{Kind: command.Setting, ID: SettingRangeKeys, Number: 50})
@@ -184,10 +194,15 @@ func TestGoldenStore(t *testing.T) {
 		encodeEntry(3, encodeBatch(goldenSession, 1, 0, &command.Op{Kind: command.Set, Key: k, Value: []byte("1")},
 			&command.Op{Kind: command.Set, Key: k, Value: []byte("2"), Conditional: true, IfRevision: 2})),
 		encodeEntry(4, encodeBatch(goldenSession, 3, 1, &command.Op{Kind: command.Set, Key: l, Conditional: true},
+			&command.Op{Kind: command.Grant, Lease: 77, TTL: 1500},
 			&command.Op{Kind: command.Set, Key: []byte("m"), Value: []byte("leased"), Lease: 77})),
 		encodeEntry(5, encodeBatch(goldenSession, 2, 1, &command.Op{Kind: command.DeleteRange, Key: k, Open: true, ReturnPrev: true})),
 		encodeEntry(6, encodeBatch(goldenSession, 4, 2, &command.Op{Kind: command.Set, Key: k, Value: []byte("again")},
 			&command.Op{Kind: command.Compact, Revision: 3})),
+		encodeEntry(7, encodeBatch(goldenSession, 5, 2, &command.Op{Kind: command.Grant, Lease: 78, TTL: 60_000},
+			&command.Op{Kind: command.Set, Key: []byte("n"), Lease: 78}, &command.Op{Kind: command.Set, Key: []byte("o"), Lease: 78},
+			&command.Op{Kind: command.Set, Key: l, Lease: 77}, &command.Op{Kind: command.Revoke, Lease: 77})),
+		encodeEntry(8, encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.Renew, Lease: 78, TTL: 30_000, Term: 1, Generation: 7})),
 	}
 	if _, err := s.Apply(entries); err != nil {
 		t.Fatal(err)
@@ -209,7 +224,7 @@ func TestGoldenStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum, n, err := s.HashAt(s.State().Revision)
-	if err != nil || n != 1 {
+	if err != nil || n != 3 {
 		t.Fatal(n, err)
 	}
 	g.add("hash of the newest revision", sum[:])
@@ -228,6 +243,7 @@ func TestNewerVersions(t *testing.T) {
 	_, errs["data row"] = decodeRow([]byte{rowFlags + 1, 0})
 	_, errs["state"] = decodeState(newer(st.append(nil)))
 	_, errs["session"] = decodeSession(newer((&session{}).append(nil)))
+	_, errs["lease"] = decodeLease(newer((&Lease{}).append(nil)))
 	_, errs["index"] = decodeIndexRow(newer(index), nil)
 	_, errs["change"] = decodeIndexRow(append(index, 2, 0, 3, 1, 'k'), func(IndexedChange) {})
 	_, errs["stream"] = decodeStreamHeader(newer(body(goldenHeader().append(nil))))

@@ -153,6 +153,7 @@ func (s *Store) Install(in *Incoming) error {
 		s.fail(err) // after the pointer moved there is no way back
 		return err
 	}
+	s.janitor.compacted() // what was swept before, another member did
 	oldDir := old.dir
 	old.onClose = func() {
 		if err := fs.RemoveAll(oldDir); err != nil {

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"errors"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,7 +16,8 @@ import (
 // from bringing back a row that a removal has just deleted.
 type janitor struct {
 	s     *Store
-	keys  chan string // to settle; dropped when full: the next reader asks again
+	keys  chan string   // to settle; dropped when full: the next reader asks again
+	wake  chan struct{} // capacity 1: there may be something to sweep
 	sweep chan sweepRequest
 	quit  chan struct{}
 	once  sync.Once
@@ -28,8 +31,9 @@ type sweepRequest struct {
 const janitorQueue = 256
 
 func startJanitor(s *Store) *janitor {
-	j := &janitor{s: s, keys: make(chan string, janitorQueue), sweep: make(chan sweepRequest),
+	j := &janitor{s: s, keys: make(chan string, janitorQueue), wake: make(chan struct{}, 1), sweep: make(chan sweepRequest),
 		quit: make(chan struct{}), done: make(chan struct{})}
+	j.compacted() // a sweep may have been interrupted
 	go j.run()
 	return j
 }
@@ -48,8 +52,19 @@ func (j *janitor) settle(key string) {
 	}
 }
 
+// compacted has what is superseded now removed, at the janitor's pace.
+func (j *janitor) compacted() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
 func (j *janitor) run() {
 	defer close(j.done)
+	next := time.NewTimer(0) // rings when the next step is due
+	next.Stop()
+	defer next.Stop()
 	for {
 		select {
 		case <-j.quit:
@@ -58,8 +73,31 @@ func (j *janitor) run() {
 			if err := j.settleKey(key); err != nil {
 				j.s.opts.Logger.Warn("state: settle", "error", err)
 			}
+		case <-j.wake:
+			next.Reset(0)
+		case <-next.C:
+			if cost, more := j.paced(); more {
+				next.Reset(pace(cost))
+			}
 		case req := <-j.sweep:
-			req.result <- j.removeSuperseded()
+			req.result <- j.sweepAll()
+		}
+	}
+}
+
+// paced does one step. What fails is tried again after the next compaction.
+func (j *janitor) paced() (cost int, more bool) {
+	cost, more, err := j.step()
+	if err != nil && !errors.Is(err, kv.ErrClosed) {
+		j.s.opts.Logger.Warn("state: sweep", "error", err)
+	}
+	return cost, more && err == nil
+}
+
+func (j *janitor) sweepAll() error {
+	for {
+		if _, more, err := j.step(); !more || err != nil {
+			return err
 		}
 	}
 }
@@ -105,8 +143,8 @@ func settleRow(b *pebble.Batch, it *pebble.Iterator, h *head) error {
 	return b.Set(key, append(r.appendHeader(nil), r.value...), nil)
 }
 
-// Sweep removes the rows that the logical compaction has superseded, and
-// returns when it is done.
+// Sweep removes at once the rows that the logical compaction has superseded, and
+// returns when it is done. They are removed anyway, at a limited rate.
 func (s *Store) Sweep() error {
 	result := make(chan error, 1)
 	select {
@@ -120,117 +158,4 @@ func (s *Store) Sweep() error {
 	case <-s.janitor.done:
 		return kv.ErrClosed
 	}
-}
-
-// removeSuperseded goes over all keys: of the rows at or below the compacted
-// revision only the newest, the survivor, stays, and not even it if it is a
-// tombstone.
-func (j *janitor) removeSuperseded() error {
-	e, err := j.s.acquire()
-	if err != nil {
-		return err
-	}
-	defer e.release()
-	st, err := loadState(e.db)
-	if err != nil || st.Compacted == 0 {
-		return err
-	}
-	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceData, bareEnd}, UpperBound: dataEnd()})
-	if err != nil {
-		return asCorrupt(err)
-	}
-	defer it.Close()
-	w := &sweepBatch{db: e.db, b: e.db.NewBatch()}
-	defer func() { w.b.Close() }()
-	c := cursor{it: it, rev: uint64(st.Compacted)}
-	for ok := c.first(); ok; ok = c.next() {
-		select {
-		case <-j.quit:
-			return kv.ErrClosed
-		default:
-		}
-		_, _, found, err := c.head()
-		if err != nil {
-			return err
-		}
-		if found {
-			if err := w.key(&c); err != nil {
-				return err
-			}
-		}
-	}
-	if err := asCorrupt(it.Error()); err != nil {
-		return err
-	}
-	lower, _ := spaceBounds(spaceIndex)
-	// Index rows whose last revision is at or below the compacted one: a row
-	// that spans it stays.
-	if err := w.b.DeleteRange(lower, indexKey(uint64(st.Compacted)+1, 0), nil); err != nil {
-		return err
-	}
-	return w.b.Commit(pebble.NoSync)
-}
-
-const sweepBatchBytes = 1 << 20
-
-// sweepBatch gathers removals.
-type sweepBatch struct {
-	db *pebble.DB
-	b  *pebble.Batch
-}
-
-// key handles the key whose survivor is under the cursor. Settling the
-// survivor and removing its elders is one Pebble batch; a batch may only end
-// between them once the survivor is settled.
-func (w *sweepBatch) key(c *cursor) error {
-	it := c.it
-	h, _, err := headAt(it)
-	if err != nil {
-		return err
-	}
-	survivor := append([]byte{}, it.Key()...)
-	size := rowSize(it)
-	switch {
-	case h.tomb:
-		if err := w.b.DeleteSized(survivor, size, nil); err != nil {
-			return err
-		}
-	case !h.row.resolved:
-		if err := settleRow(w.b, it, &h); err != nil {
-			return err
-		}
-		it.SeekGE(survivor)
-	}
-	for it.Next() && string(c.prefix()) == string(c.bare) {
-		if err := w.b.DeleteSized(it.Key(), rowSize(it), nil); err != nil {
-			return err
-		}
-		// A tombstone survivor must go last, or with its elders: alone, it
-		// would uncover them.
-		if w.b.Len() > sweepBatchBytes && !h.tomb {
-			if err := w.commit(); err != nil {
-				return err
-			}
-		}
-	}
-	if w.b.Len() > sweepBatchBytes {
-		return w.commit()
-	}
-	return nil
-}
-
-// rowSize returns the length of the value under the iterator without fetching
-// it: a second fetch would invalidate what the first returned.
-func rowSize(it *pebble.Iterator) uint32 {
-	v := it.LazyValue()
-	return uint32(v.Len())
-}
-
-func (w *sweepBatch) commit() error {
-	if err := w.b.Commit(pebble.NoSync); err != nil {
-		return err
-	}
-	err := w.b.Close()
-	w.b = w.db.NewBatch()
-	return err
 }

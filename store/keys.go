@@ -14,8 +14,8 @@ const (
 	spaceSetting = 0x02 // id (8 bytes) -> number
 	spaceSession = 0x03 // session id -> session; session id + seq (8 bytes) -> result
 	spaceIndex   = 0x04 // last revision of an entry (8) + chunk (4) -> what changed
-	spaceLease   = 0x05 // kept for leases
-	spaceHint    = 0x06 // kept for lease -> key hints
+	spaceLease   = 0x05 // lease id (8) -> lease
+	spaceHint    = 0x06 // lease id (8) + user key: a row of the key was written with the lease
 	spaceMember  = 0x07 // member id -> who speaks for it
 	spaceData    = 0x10 // user key + inverted revision -> row
 )
@@ -84,6 +84,18 @@ func sessionResultKey(id command.SessionID, seq uint64) []byte {
 
 func memberKey(id string) []byte {
 	return append(append([]byte{spaceMember}, id...), bareEnd)
+}
+
+func leaseKey(id kv.LeaseID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{spaceLease}, uint64(id)), bareEnd)
+}
+
+const leaseKeyLen = 1 + 8 + 1
+
+func hintKey(id kv.LeaseID, key []byte) []byte {
+	k := make([]byte, 0, leaseKeyLen+len(key))
+	k = binary.BigEndian.AppendUint64(append(k, spaceHint), uint64(id))
+	return append(append(k, key...), bareEnd)
 }
 
 func indexKey(lastRevision uint64, chunk uint32) []byte {

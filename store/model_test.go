@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -15,15 +16,70 @@ import (
 )
 
 // model is what the store must be equal to, and the answers of operations.
-type model struct{ kvmodel.Model }
+type model struct {
+	kvmodel.Model
+	leases map[uint64]modelLease
+}
 
-func newModel() *model { return &model{kvmodel.New()} }
+func newModel() *model {
+	m := &model{Model: kvmodel.New(), leases: map[uint64]modelLease{}}
+	m.LeaseKeys = modelLeaseKeys
+	return m
+}
 
 // as is m as it stood at a revision; it shares the history.
 func (m *model) as(rev, compacted kv.Revision) *model {
 	c := *m
 	c.Rev, c.Compacted = rev, compacted
 	return &c
+}
+
+type modelLease struct{ generation, ttl, remaining uint64 }
+
+// modelLeaseKeys is the setting of the model: more keys than this may not hang on a
+// lease.
+const modelLeaseKeys = 3
+
+func (m *model) mayAttach(op *command.Op) command.OpStatus {
+	if op.Lease == 0 {
+		return command.OK
+	}
+	if _, ok := m.leases[op.Lease]; !ok {
+		return command.LeaseNotFound
+	}
+	on := m.On(kv.LeaseID(op.Lease))
+	if len(on) >= modelLeaseKeys && !slices.ContainsFunc(on, func(it kv.Item) bool { return it.Key == string(op.Key) }) {
+		return command.TooLarge
+	}
+	return command.OK
+}
+
+// applyLease applies an operation on a lease, as part of an entry.
+func (m *model) applyLease(op *command.Op, index, term uint64) command.OpResult {
+	res := command.OpResult{Status: command.OK}
+	l, there := m.leases[op.Lease]
+	switch {
+	case op.Kind == command.Grant && there:
+		res.Status = command.Exists
+	case op.Kind == command.Grant:
+		m.leases[op.Lease], m.Leases[kv.LeaseID(op.Lease)] = modelLease{index, op.TTL, op.TTL}, true
+	case op.Term != 0 && op.Term != term:
+		res.Status = command.Stale
+	case !there:
+		res.Status = command.LeaseNotFound
+	case op.Term != 0 && op.Generation != l.generation:
+		res.Status = command.Stale
+	case op.Kind == command.Renew && op.TTL > l.ttl:
+		res.Status = command.Invalid
+	case op.Kind == command.Renew:
+		l.remaining = op.TTL
+		m.leases[op.Lease] = l
+	default:
+		delete(m.leases, op.Lease)
+		res.Deleted = uint64(m.Revoke(kv.LeaseID(op.Lease)))
+	}
+	res.Revision = uint64(m.Rev)
+	return res
 }
 
 func (m *model) holds(op *command.Op) bool {
@@ -40,8 +96,11 @@ func (m *model) apply(op *command.Op) command.OpResult {
 			res.Status = command.Conflict
 			break
 		}
+		if res.Status = m.mayAttach(op); res.Status != command.OK {
+			break
+		}
 		m.Rev++
-		m.Put(key, op.Value, 0)
+		m.Put(key, op.Value, kv.LeaseID(op.Lease))
 	case command.Delete, command.DeleteRange:
 		if !m.holds(op) {
 			res.Status = command.Conflict
@@ -66,7 +125,7 @@ func (m *model) apply(op *command.Op) command.OpResult {
 			m.Remove(it.Key)
 			if op.ReturnPrev {
 				res.Prev = append(res.Prev, command.PrevItem{Key: []byte(it.Key), Value: it.Value,
-					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version)})
+					Create: uint64(it.CreateRevision), Mod: uint64(it.ModRevision), Version: uint64(it.Version), Lease: uint64(it.Lease)})
 			}
 		}
 	case command.Txn:
@@ -129,11 +188,36 @@ func randomOp(rng *rand.Rand, m *model) *command.Op {
 		op.Kind, op.Key = command.Compact, nil
 		op.Revision = uint64(rng.IntN(int(m.Rev) + 2))
 	}
+	if op.Kind == command.Set && rng.IntN(3) == 0 {
+		op.Lease = randomLease(rng)
+	}
 	if op.Kind == command.Set {
 		op.Value = fmt.Appendf(nil, "v%d", rng.IntN(1000))
 		if rng.IntN(10) == 0 {
 			op.Value = nil
 		}
+	}
+	return op
+}
+
+func randomLease(rng *rand.Rand) uint64 { return uint64(kvmodel.RandomLease(rng)) }
+
+// randomLeaseOp is one on a lease: a user's, or of a leader of the right or the
+// wrong term, about the right or the wrong generation.
+func randomLeaseOp(rng *rand.Rand, m *model, term uint64) *command.Op {
+	op := &command.Op{Lease: randomLease(rng)}
+	l := m.leases[op.Lease]
+	switch n := rng.IntN(10); {
+	case n < 5:
+		op.Kind, op.TTL = command.Grant, uint64(1000+rng.IntN(3000))
+	case n < 7:
+		op.Kind = command.Revoke
+	case n < 8:
+		op.Kind = command.Revoke
+		op.Term, op.Generation = term-min(term-1, uint64(rng.IntN(2))), l.generation-min(l.generation, uint64(rng.IntN(2)))
+	default:
+		op.Kind, op.TTL = command.Renew, uint64(rng.IntN(4500))
+		op.Term, op.Generation = term-min(term-1, uint64(rng.IntN(2))), l.generation-min(l.generation, uint64(rng.IntN(2)))
 	}
 	return op
 }
@@ -168,27 +252,34 @@ func equalItems(a, b []kv.Item) bool {
 
 func sameItem(x, y kv.Item) bool {
 	return x.Key == y.Key && string(x.Value) == string(y.Value) && x.CreateRevision == y.CreateRevision &&
-		x.ModRevision == y.ModRevision && x.Version == y.Version
+		x.ModRevision == y.ModRevision && x.Version == y.Version && x.Lease == y.Lease
 }
 
 // script is a random history with the model's answers.
 type script struct {
 	entries []Entry
 	want    [][]*command.BatchResult
-	models  []*model // after each entry; they share the history
+	models  []*model                // after each entry; they share the history
+	leases  []map[uint64]modelLease // after each entry
 }
 
 func randomScript(rng *rand.Rand, entries int) *script {
 	m := newModel()
 	s := &script{}
-	s.entries = append(s.entries, openSessionEntry(1))
-	s.want = append(s.want, []*command.BatchResult{{Status: command.Applied,
-		Ops: []command.OpResult{{Status: command.OK, Revision: 1}}}})
-	s.models = append(s.models, newModel())
+	ok := command.OpResult{Status: command.OK, Revision: 1}
+	s.entries = append(s.entries, openSessionEntry(1),
+		encodeEntry(2, encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.Setting, ID: SettingLeaseKeys, Number: modelLeaseKeys})))
+	for range s.entries {
+		s.want = append(s.want, []*command.BatchResult{{Status: command.Applied, Ops: []command.OpResult{ok}}})
+		s.models = append(s.models, newModel())
+		s.leases = append(s.leases, nil)
+	}
 	seq, low := uint64(0), uint64(0)
 	var lastRaw []byte
 	var lastWant *command.BatchResult
-	for i := range entries {
+	for range entries {
+		index := uint64(len(s.entries)) + 1
+		term := encodeEntry(index).Term
 		var raws [][]byte
 		var wants []*command.BatchResult
 		for range 1 + rng.IntN(3) {
@@ -201,6 +292,12 @@ func randomScript(rng *rand.Rand, entries int) *script {
 			res := &command.BatchResult{Status: command.Applied}
 			var ops []*command.Op
 			for range rng.IntN(6) {
+				if rng.IntN(4) == 0 {
+					op := randomLeaseOp(rng, m, term)
+					ops = append(ops, op)
+					res.Ops = append(res.Ops, m.applyLease(op, index, term))
+					continue
+				}
 				op := randomOp(rng, m)
 				ops = append(ops, op)
 				res.Ops = append(res.Ops, m.apply(op))
@@ -208,7 +305,8 @@ func randomScript(rng *rand.Rand, entries int) *script {
 			lastRaw, lastWant = encodeBatch(testSession, seq, low, ops...), res
 			raws, wants = append(raws, lastRaw), append(wants, res)
 		}
-		s.entries = append(s.entries, encodeEntry(uint64(i)+2, raws...))
+		s.entries = append(s.entries, encodeEntry(index, raws...))
+		s.leases = append(s.leases, maps.Clone(m.leases))
 		s.want = append(s.want, wants)
 		s.models = append(s.models, m.as(m.Rev, m.Compacted))
 	}
@@ -287,12 +385,16 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 			}
 		}
 		next += n
+		checkLeases(t, s, sc.leases[next-1])
 		m := sc.models[next-1]
 		checkReads(t, rng, s, m)
 		switch rng.IntN(8) {
 		case 0:
 			if err := s.Sweep(); err != nil {
 				t.Fatal(err)
+			}
+			if n := superseded(t, s); n > 0 {
+				t.Fatalf("%d rows are superseded after a sweep", n)
 			}
 			checkReads(t, rng, s, m)
 		case 1:
@@ -317,6 +419,9 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 				t.Fatalf("after a crash the applied index is %d; durable was %d, applied %d", at, durable, next)
 			}
 			durable, next = at, int(at)
+			if next > 0 {
+				checkLeases(t, s, sc.leases[next-1])
+			}
 		case 4:
 			s = moveByCheckpoint(t, s, &fs)
 			durable = s.State().Index
@@ -371,6 +476,42 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
+}
+
+// checkLeases compares what readers are told of leases, and that no hint is left of
+// those that have ended.
+func checkLeases(t *testing.T, s *Store, want map[uint64]modelLease) {
+	t.Helper()
+	got := s.Leases()
+	if len(got) != len(want) || s.LeaseCount() != len(want) {
+		t.Fatalf("leases %+v, want %+v", got, want)
+	}
+	for _, l := range got {
+		w := want[uint64(l.ID)]
+		if l.Generation != w.generation || l.TTL != millis(w.ttl) || l.Remaining != millis(w.remaining) {
+			t.Fatalf("lease %+v, want %+v", l, w)
+		}
+	}
+	hints, bytes := map[kv.LeaseID]uint64{}, map[kv.LeaseID]uint64{}
+	e, err := s.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.release()
+	for id := range kv.LeaseID(6) {
+		if err := eachHint(e.db, id, func(key string) { hints[id]++; bytes[id] += uint64(len(key)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range got {
+		if l.Hints != hints[l.ID] || l.HintBytes != bytes[l.ID] || l.Hints > modelLeaseKeys {
+			t.Fatalf("lease %+v has %d hints, %d bytes", l, hints[l.ID], bytes[l.ID])
+		}
+		delete(hints, l.ID)
+	}
+	if len(hints) > 0 {
+		t.Fatalf("hints of leases that have ended: %v", hints)
+	}
 }
 
 func checkReads(t *testing.T, rng *rand.Rand, s *Store, m *model) {

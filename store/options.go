@@ -4,6 +4,8 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replkv/replkv/kv"
 )
 
 // Options of a store. A zero field is a documented default.
@@ -25,6 +27,10 @@ type Options struct {
 	// OnMembers is called after an apply that changed the table of members, which
 	// should be made durable soon. It must not block.
 	OnMembers func()
+	// OnLease is called with each lease that an apply has changed or, without
+	// there, ended, before the state shows it. It must not block, nor call the
+	// store.
+	OnLease func(id kv.LeaseID, l Lease, there bool)
 }
 
 func (o Options) withDefaults() Options {
@@ -45,6 +51,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnMembers == nil {
 		o.OnMembers = func() {}
+	}
+	if o.OnLease == nil {
+		o.OnLease = func(kv.LeaseID, Lease, bool) {}
 	}
 	return o
 }

@@ -24,14 +24,21 @@ const (
 	// SettingIndexRows: index rows that a comparison of a range with a revision may
 	// look into; there is about one for each log entry.
 	SettingIndexRows = 5
+	// A revoke deletes all keys of a lease at one revision.
+	SettingLeaseKeys  = 10 // keys that may hang on one lease
+	SettingLeaseBytes = 11 // bytes of these keys: a list of them fits a message
+	SettingLeases     = 12 // leases there may be
 )
 
 type settings struct {
-	rangeKeys, rangeBytes, sessions, responseBytes, indexRows uint64
+	rangeKeys, rangeBytes, sessions uint64
+	responseBytes, indexRows        uint64
+	leaseKeys, leaseBytes, leases   uint64
 }
 
 func defaultSettings() settings {
-	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000, responseBytes: 1 << 20, indexRows: 1000}
+	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000, responseBytes: 1 << 20, indexRows: 1000,
+		leaseKeys: 10_000, leaseBytes: 2 << 20, leases: 100_000}
 }
 
 func (s *settings) field(id uint64) *uint64 {
@@ -46,6 +53,12 @@ func (s *settings) field(id uint64) *uint64 {
 		return &s.responseBytes
 	case SettingIndexRows:
 		return &s.indexRows
+	case SettingLeaseKeys:
+		return &s.leaseKeys
+	case SettingLeaseBytes:
+		return &s.leaseBytes
+	case SettingLeases:
+		return &s.leases
 	}
 	return nil
 }

@@ -34,7 +34,8 @@ type Store struct {
 	}
 
 	members atomic.Pointer[members] // of the last committed batch; never changed
-	recent  atomic.Pointer[recent]  // the live engine's
+	leases  leaseTable
+	recent  atomic.Pointer[recent] // the live engine's
 	janitor *janitor
 
 	mu struct {
@@ -180,6 +181,12 @@ func (s *Store) adopt(eng *engine) error {
 	if err != nil {
 		return err
 	}
+	leases, err := loadLeases(eng.db)
+	if err != nil {
+		return err
+	}
+	s.leases.adopt(leases)
+	s.apply.applier.leases.adopt(leases)
 	published := maps.Clone(members)
 	s.members.Store(&published)
 	s.apply.applier.adopt(s, st, settings, sessions, members)

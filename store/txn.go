@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -20,6 +21,8 @@ type txnRun struct {
 	keys  uint64 // looked at in ranges, or deleted
 	bytes uint64 // of these keys, and of all that it returns
 	out   uint64 // bytes that it returns
+	// hung has the keys that it hangs on leases which have no hint of them yet.
+	hung map[uint64]map[string]bool
 }
 
 var errTxnTooLarge = errors.New("transaction too large")
@@ -29,13 +32,19 @@ func (a *applier) txn(op *command.Op) (command.OpResult, error) {
 	if op.Txn.Validate() != nil {
 		return command.OpResult{Status: command.Invalid}, nil
 	}
+	if err := a.makeRoom(op.Txn); err != nil {
+		return command.OpResult{}, err
+	}
 	t := txnRun{a: a, rev: uint64(a.st.Revision) + 1}
 	staged := a.over.mark()
 	res, err := t.run(op.Txn)
 	if err != nil {
 		a.over.cut(staged)
-		if errors.Is(err, errTxnTooLarge) {
+		switch {
+		case errors.Is(err, errTxnTooLarge):
 			return command.OpResult{Status: command.TooLarge}, nil
+		case errors.Is(err, kv.ErrLeaseNotFound):
+			return command.OpResult{Status: command.LeaseNotFound}, nil
 		}
 		return command.OpResult{}, err
 	}
@@ -46,6 +55,11 @@ func (a *applier) txn(op *command.Op) (command.OpResult, error) {
 	a.st.Revision++
 	for i := staged; i < len(a.over.rows); i++ {
 		o := &a.over.rows[i]
+		if o.row.lease != 0 {
+			if err := a.attach(o.key, o.row.lease); err != nil {
+				return out, err
+			}
+		}
 		if !o.row.tombstone {
 			if err := a.resolveNew(o.key, &o.row); err != nil {
 				return out, err
@@ -108,7 +122,78 @@ func (t *txnRun) set(op *kv.Op, res *kv.OpResult) error {
 			return err
 		}
 	}
+	if op.Lease != 0 {
+		if err := t.hang(key, uint64(op.Lease)); err != nil {
+			return err
+		}
+	}
 	t.stage([]byte(key), &row{lease: uint64(op.Lease), value: op.Value})
+	return nil
+}
+
+// hang checks that a key can hang on a lease, with those that the transaction hangs
+// on it besides; what it takes off the lease makes no room for them.
+func (t *txnRun) hang(key string, lease uint64) error {
+	a := t.a
+	l, ok := a.leases.table[kv.LeaseID(lease)]
+	if !ok {
+		return kv.ErrLeaseNotFound
+	}
+	if has, err := a.hasHint(l.ID, []byte(key)); has || err != nil {
+		return err
+	}
+	if t.hung == nil {
+		t.hung = map[uint64]map[string]bool{}
+	}
+	if t.hung[lease] == nil {
+		t.hung[lease] = map[string]bool{}
+	}
+	t.hung[lease][key] = true
+	keys, bytes := l.Hints, l.HintBytes
+	for k := range t.hung[lease] { // a sum: the order does not matter
+		keys++
+		bytes += uint64(len(k))
+	}
+	if keys > a.settings.leaseKeys || bytes > a.settings.leaseBytes {
+		return errTxnTooLarge
+	}
+	return nil
+}
+
+// makeRoom drops the stale hints of leases on which a transaction might hang more keys
+// than there is room for. It must come before the transaction, whose staged rows may
+// be taken back: a hint that is stale by them only must stay.
+func (a *applier) makeRoom(txn *kv.Txn) error {
+	var wanted map[uint64][2]uint64 // keys and their bytes, by lease
+	var walk func(txn *kv.Txn)
+	walk = func(txn *kv.Txn) {
+		for _, branch := range [][]kv.Op{txn.Then, txn.Else} {
+			for i := range branch {
+				switch op := &branch[i]; {
+				case op.Txn != nil:
+					walk(op.Txn)
+				case op.Lease != 0:
+					if wanted == nil {
+						wanted = map[uint64][2]uint64{}
+					}
+					key, _, _ := op.Range.Bounds()
+					w := wanted[uint64(op.Lease)]
+					wanted[uint64(op.Lease)] = [2]uint64{w[0] + 1, w[1] + uint64(len(key))}
+				}
+			}
+		}
+	}
+	walk(txn)
+	for _, id := range slices.Sorted(maps.Keys(wanted)) {
+		l, ok := a.leases.table[kv.LeaseID(id)]
+		w := wanted[id]
+		if !ok || l.Hints+w[0] <= a.settings.leaseKeys && l.HintBytes+w[1] <= a.settings.leaseBytes {
+			continue
+		}
+		if err := a.dropStale(&l); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

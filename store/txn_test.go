@@ -14,7 +14,13 @@ func (m *model) txn(t *kv.Txn) command.OpResult {
 	if t.Validate() != nil {
 		return command.OpResult{Status: command.Invalid}
 	}
-	res := m.Txn(t)
+	res, err := m.Txn(t)
+	switch err {
+	case kv.ErrTooLarge:
+		return command.OpResult{Status: command.TooLarge}
+	case kv.ErrLeaseNotFound:
+		return command.OpResult{Status: command.LeaseNotFound}
+	}
 	return command.OpResult{Status: command.OK, Response: command.AppendTxnResult(nil, &res)}
 }
 

@@ -33,6 +33,14 @@ func (a *applier) set(op *command.Op) (command.OpStatus, error) {
 		}
 		a.learn(op.Key, &h)
 	}
+	if op.Lease != 0 {
+		if status, err := a.mayAttach(op.Key, op.Lease); status != command.OK || err != nil {
+			return status, err
+		}
+		if err := a.attach(op.Key, op.Lease); err != nil {
+			return 0, err
+		}
+	}
 	a.st.Revision++
 	r := row{lease: op.Lease, value: op.Value}
 	if err := a.resolveNew(op.Key, &r); err != nil {

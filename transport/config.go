@@ -127,6 +127,9 @@ type Handler interface {
 	Join(ctx context.Context, from Identity, m *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
 	// Change, on the leader, does what an operator asked another member for.
 	Change(ctx context.Context, m *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error)
+	// Leases, on the leader, tells of leases, or keeps them alive, after a
+	// confirmation that it leads.
+	Leases(ctx context.Context, m *peerpb.LeasesRequest) (*peerpb.LeasesResponse, error)
 }
 
 // Identity is what a peer says of itself with each RPC and each answer.

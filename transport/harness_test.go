@@ -171,6 +171,9 @@ func (h handler) Hello(context.Context) (*peerpb.HelloResponse, error) {
 func (h handler) Join(ctx context.Context, from Identity, m *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
 	return h.join(ctx, from, m)
 }
+func (h handler) Leases(_ context.Context, m *peerpb.LeasesRequest) (*peerpb.LeasesResponse, error) {
+	return &peerpb.LeasesResponse{Leases: make([]*peerpb.LeaseState, len(m.GetIds()))}, nil
+}
 func (h handler) Change(ctx context.Context, m *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
 	return h.change(ctx, m)
 }

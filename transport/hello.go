@@ -39,6 +39,15 @@ func (t *Transport) Change(ctx context.Context, id, addr string, m *peerpb.Chang
 	return resp, peerError(err)
 }
 
+// Leases asks the leader about leases, or to keep them alive.
+func (t *Transport) Leases(ctx context.Context, id, addr string, m *peerpb.LeasesRequest) (resp *peerpb.LeasesResponse, err error) {
+	err = t.call(ctx, id, addr, laneControl, t.cfg.Timeouts.Request, func(ctx context.Context, cc *grpc.ClientConn) error {
+		resp, err = peerpb.NewPeerClient(cc).Leases(ctx, m)
+		return err
+	})
+	return resp, peerError(err)
+}
+
 // ask makes an RPC to whoever is at addr, and finds out who answered.
 func (t *Transport) ask(ctx context.Context, addr string, rpc func(context.Context, peerpb.PeerClient, ...grpc.CallOption) error) (id Identity, err error) {
 	var header metadata.MD

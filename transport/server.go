@@ -249,6 +249,14 @@ func (s peerServer) Change(ctx context.Context, m *peerpb.ChangeRequest) (resp *
 	return resp, err
 }
 
+func (s peerServer) Leases(ctx context.Context, m *peerpb.LeasesRequest) (resp *peerpb.LeasesResponse, err error) {
+	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+		resp, err = h.Leases(ctx, m)
+		return err
+	})
+	return resp, err
+}
+
 // stranger serves a caller whose certificate is right, of whatever cluster.
 func (s peerServer) stranger(ctx context.Context, f func(context.Context, Handler, Identity) error) error {
 	id, err := s.t.authenticate(ctx)

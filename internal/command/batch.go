@@ -12,7 +12,7 @@ type SessionID [16]byte
 
 // NoSession is the session of batches that need none: those that hold only
 // operations whose repetition is harmless (Epoch, OpenSession, Compact,
-// Setting, Admit).
+// Setting, Admit, Renew, Revoke with a term).
 var NoSession SessionID
 
 // SessionWindow is how far a batch's seq may run ahead of the low-water mark.

@@ -73,6 +73,10 @@ func goldenOps() []Op {
 		{Kind: Setting, ID: 2, Number: 16 << 20},
 		{Kind: Admit, Member: []byte("n4"), Incarnation: goldenSession, Promote: true, Fresh: true},
 		{Kind: Admit, Member: []byte("n4")},
+		{Kind: Grant, Lease: 1 << 40, TTL: 60_000},
+		{Kind: Revoke, Lease: 1 << 40},
+		{Kind: Revoke, Lease: 1 << 40, Term: 3, Generation: 300},
+		{Kind: Renew, Lease: 1 << 40, TTL: 30_000, Term: 3, Generation: 300},
 		{Kind: Txn, Txn: &kv.Txn{}},
 		{Kind: Txn, Txn: goldenTxn()},
 	}
@@ -109,6 +113,8 @@ func describe(op *Op) string {
 	add(op.Open, "open")
 	add(op.Lease != 0, fmt.Sprintf("lease %d", op.Lease))
 	add(op.MaxKeys != 0, fmt.Sprintf("max keys %d", op.MaxKeys))
+	add(op.TTL != 0, fmt.Sprintf("ttl %d", op.TTL))
+	add(op.Term != 0, fmt.Sprintf("of term %d", op.Term))
 	add(len(op.Member) > 0, "of member")
 	add(op.Kind == Set && len(op.Value) == 0, "empty value")
 	add(op.Kind == Txn, fmt.Sprintf("of size %d", op.size()))
@@ -196,6 +202,7 @@ func goldenResults() map[string]*BatchResult {
 		{Status: OK, Revision: 301, Deleted: 2, Prev: prev},
 		{Status: Conflict, Revision: 301}, {Status: TooLarge, Revision: 301}, {Status: Compacted, Revision: 301},
 		{Status: Future, Revision: 301}, {Status: Invalid, Revision: 301}, {Status: DroppedReply, Revision: 301, Deleted: 9},
+		{Status: Exists, Revision: 301}, {Status: LeaseNotFound, Revision: 301},
 	}}
 	txn := &BatchResult{Status: Applied, Ops: []OpResult{{Status: OK, Revision: 4}, {Status: OK, Revision: 5, Response: goldenResponse()}}}
 	return map[string]*BatchResult{
@@ -276,7 +283,7 @@ func TestNewerVersions(t *testing.T) {
 	op := AppendOp(nil, &Op{Kind: Delete, Key: []byte("k")})
 	newerOp, newerKind := bytes.Clone(op), bytes.Clone(op)
 	newerOp[1]++
-	newerKind[0] = byte(Txn) + 1
+	newerKind[0] = byte(Renew) + 1
 	envelope := AppendEnvelope(nil, Envelope{})
 	envelope[0]++
 	result := AppendResult(nil, &BatchResult{Status: Applied})

@@ -20,11 +20,18 @@ const (
 	Setting     Kind = 7
 	Admit       Kind = 8 // a directory may become a member: proposed before the configuration that adds it
 	Txn         Kind = 9
+	Grant       Kind = 10
+	Revoke      Kind = 11 // a user's, or of a lease that has expired
+	Renew       Kind = 12 // what is left of a lease, as the leader's clock says
 )
 
+// known says whether k is a kind of this version.
+func (k Kind) known() bool { return k >= Set && k <= Renew }
+
 func (k Kind) String() string {
-	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit", "Txn"}
-	if int(k) < len(names) && k != 0 {
+	names := [...]string{"", "Set", "Delete", "DeleteRange", "Epoch", "OpenSession", "Compact", "Setting", "Admit",
+		Txn: "Txn", Grant: "Grant", Revoke: "Revoke", Renew: "Renew"}
+	if k.known() {
 		return names[k]
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
@@ -45,7 +52,7 @@ type Op struct {
 	Conditional bool   // Set, Delete
 	IfRevision  uint64 // Set, Delete with Conditional; 0: absent
 	ReturnPrev  bool   // Delete, DeleteRange
-	Lease       uint64 // Set
+	Lease       uint64 // Set, Grant, Revoke, Renew
 	MaxKeys     uint64 // DeleteRange: the asker's own limit; 0: none
 
 	Ordinal  uint64    // OpenSession: rises with each session of one start of the member
@@ -62,6 +69,12 @@ type Op struct {
 	Fresh       bool     // Admit: the id is not in the configuration; forget what was known of it
 
 	Txn *kv.Txn // Txn; its values alias the entry
+	TTL uint64  // Grant, Renew (what is left of it): in ms
+	// Of the leader that proposes a Renew, or the Revoke of an expired lease: it
+	// is refused in any other term, for another leader's clock has the say then.
+	// A user's Revoke has 0.
+	Term       uint64
+	Generation uint64 // with Term: of the lease, an id may be granted again
 }
 
 // Start is one time that a member's directory was opened.
@@ -150,6 +163,8 @@ func (op *Op) appendBody(dst []byte) []byte {
 		dst = appendBytes(dst, op.Member)
 	case Txn:
 		dst = AppendTxn(dst, op.Txn)
+	case Grant, Revoke, Renew:
+		dst = op.appendLease(dst)
 	}
 	return dst
 }
@@ -222,6 +237,8 @@ func (op *Op) bodyLen() int {
 		n = 1 + len(op.Incarnation) + uvarintLen(uint64(len(op.Member))) + len(op.Member)
 	case Txn:
 		n = len(AppendTxn(nil, op.Txn)) // twice the work, which a transaction hardly notices
+	case Grant, Revoke, Renew:
+		n = op.leaseLen()
 	}
 	return n
 }
@@ -241,7 +258,7 @@ func decodeOp(d *decoder, op *Op) error {
 	if d.err != nil {
 		return fmt.Errorf("%w: operation: %v", kv.ErrCorrupt, d.err)
 	}
-	if op.Kind == 0 || op.Kind > Txn || version != opVersion {
+	if !op.Kind.known() || version != opVersion {
 		return fmt.Errorf("%w: operation %v version %d", kv.ErrFormatTooNew, op.Kind, version)
 	}
 	op.decodeBody(&body)
@@ -277,6 +294,8 @@ func (op *Op) decodeBody(d *decoder) {
 		op.Member = d.bytes()
 	case Txn:
 		op.Txn = d.txn(1)
+	case Grant, Revoke, Renew:
+		op.decodeLease(d)
 	}
 }
 

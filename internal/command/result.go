@@ -32,12 +32,14 @@ const (
 	Compacted    OpStatus = 4 // Compact: at or below the compacted revision
 	Future       OpStatus = 5 // Compact: above the current revision
 	Invalid      OpStatus = 6 // the operation contradicts itself
-	Stale        OpStatus = 8 // OpenSession: the member has opened a later one
+	Stale        OpStatus = 8 // OpenSession: the member has opened a later one; Revoke, Renew: of another term or generation
 	DroppedReply OpStatus = 7 // done at Revision; the response was too large to keep for a retry
 	// OpenSession, Admit: another directory is known under the member's id.
 	OtherIdentity OpStatus = 9
 	// OpenSession: this directory's member was removed.
 	RemovedMember OpStatus = 10
+	Exists        OpStatus = 11 // Grant: of an id that is there
+	LeaseNotFound OpStatus = 12 // Set, Revoke, Renew
 )
 
 // OpResult is the answer to one operation.

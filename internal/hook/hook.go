@@ -33,6 +33,9 @@ type Insides struct {
 	HashAt func(revision int64) (sum [32]byte, items int, err error)
 	// Chain returns the applied index and the running hash of effects.
 	Chain func() (index uint64, chain [32]byte)
+	// HashLeases hashes all leases and what is noted of their keys, and says of
+	// which applied index that is.
+	HashLeases func() (index uint64, sum [32]byte, err error)
 	// Plant writes a value past raft, to see that checks notice.
 	Plant func(key, value string) error
 	// Knows says whether this member has applied the present start of another.

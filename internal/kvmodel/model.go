@@ -14,10 +14,15 @@ import (
 type Model struct {
 	Rev, Compacted kv.Revision
 	Keys           map[string][]kv.Item // oldest first; Version 0: a deletion
+
+	Leases    map[kv.LeaseID]bool // those that there are
+	LeaseKeys int                 // how many keys may hang on a lease; 0: any number
 }
 
 // New returns an empty store.
-func New() Model { return Model{Rev: 1, Keys: map[string][]kv.Item{}} }
+func New() Model {
+	return Model{Rev: 1, Keys: map[string][]kv.Item{}, Leases: map[kv.LeaseID]bool{}}
+}
 
 // At returns the item of key as of rev; it shares its value.
 func (m *Model) At(key string, rev kv.Revision) (kv.Item, bool) {
@@ -61,40 +66,78 @@ func (m *Model) Remove(key string) {
 	m.Keys[key] = append(m.Keys[key], kv.Item{Key: key, ModRevision: m.Rev})
 }
 
-// Txn does a valid transaction. Limits are not part of the model.
-func (m *Model) Txn(t *kv.Txn) kv.TxnResult {
+// On returns the items that hang on a lease.
+func (m *Model) On(lease kv.LeaseID) []kv.Item {
+	return slices.DeleteFunc(m.Scan(kv.All(), m.Rev, false), func(it kv.Item) bool { return it.Lease != lease })
+}
+
+// Revoke ends a lease, which there is, and removes what hangs on it.
+func (m *Model) Revoke(lease kv.LeaseID) (removed int) {
+	items := m.On(lease)
+	delete(m.Leases, lease)
+	if len(items) > 0 {
+		m.Rev++
+	}
+	for _, it := range items {
+		m.Remove(it.Key)
+	}
+	return len(items)
+}
+
+// Txn does a valid transaction. ErrLeaseNotFound, ErrTooLarge for a lease that is
+// full: nothing is done. Other limits are not part of the model.
+func (m *Model) Txn(t *kv.Txn) (kv.TxnResult, error) {
 	m.Rev++
-	changed := false
-	res := m.run(t, &changed)
-	if !changed {
+	r := run{m: m, hung: map[kv.LeaseID]map[string]bool{}}
+	res, err := r.txn(t)
+	if err != nil {
+		for _, key := range r.changed {
+			m.Keys[key] = slices.DeleteFunc(m.Keys[key], func(it kv.Item) bool { return it.ModRevision == m.Rev })
+		}
+		r.changed = nil
+	}
+	if len(r.changed) == 0 {
 		m.Rev--
 	}
 	res.Revision = m.Rev
-	return res
+	return res, err
 }
 
-func (m *Model) run(t *kv.Txn, changed *bool) (res kv.TxnResult) {
-	res.Succeeded = !slices.ContainsFunc(t.If, func(c kv.Compare) bool { return !m.holds(&c) })
+// run is a transaction being done.
+type run struct {
+	m       *Model
+	changed []string
+	// hung has the keys of each lease that it puts keys on: those that hung on it when
+	// it was first named, and those put since.
+	hung map[kv.LeaseID]map[string]bool
+}
+
+func (r *run) txn(t *kv.Txn) (res kv.TxnResult, err error) {
+	res.Succeeded = !slices.ContainsFunc(t.If, func(c kv.Compare) bool { return !r.m.holds(&c) })
 	ops := t.Then
 	if !res.Succeeded {
 		ops = t.Else
 	}
 	res.Results = make([]kv.OpResult, len(ops))
 	for i := range ops {
-		m.step(&ops[i], &res.Results[i], changed)
+		if err := r.step(&ops[i], &res.Results[i]); err != nil {
+			return res, err
+		}
 	}
-	return res
+	return res, nil
 }
 
-func (m *Model) step(op *kv.Op, res *kv.OpResult, changed *bool) {
+func (r *run) step(op *kv.Op, res *kv.OpResult) error {
+	m := r.m
 	switch op.Kind {
 	case kv.OpTxn:
-		inner := m.run(op.Txn, changed)
+		inner, err := r.txn(op.Txn)
 		res.Txn = &inner
+		return err
 	case kv.OpGet:
 		items := m.Scan(op.Range, m.Rev, op.Reverse)
 		if res.Count = int64(len(items)); op.CountOnly {
-			return
+			return nil
 		}
 		if op.Limit > 0 && len(items) > op.Limit {
 			items, res.More, res.Count = items[:op.Limit], true, int64(op.Limit)
@@ -105,23 +148,47 @@ func (m *Model) step(op *kv.Op, res *kv.OpResult, changed *bool) {
 			}
 			res.Items = append(res.Items, it)
 		}
-	case kv.OpSet, kv.OpDelete:
-		items := m.Scan(op.Range, m.Rev, false)
-		if op.ReturnPrev {
-			res.Items = items
+		return nil
+	}
+	items := m.Scan(op.Range, m.Rev, false)
+	if op.ReturnPrev {
+		res.Items = items
+	}
+	if op.Kind == kv.OpSet {
+		return r.set(op)
+	}
+	res.Count = int64(len(items))
+	for _, it := range items {
+		m.Remove(it.Key)
+		r.changed = append(r.changed, it.Key)
+	}
+	return nil
+}
+
+func (r *run) set(op *kv.Op) error {
+	key, _, _ := op.Range.Bounds()
+	if op.Lease != 0 {
+		if !r.m.Leases[op.Lease] {
+			return kv.ErrLeaseNotFound
 		}
-		if op.Kind == kv.OpSet {
-			key, _, _ := op.Range.Bounds()
-			m.Put(key, op.Value, op.Lease)
-			*changed = true
-			return
+		hung := r.hung[op.Lease]
+		if hung == nil {
+			hung = map[string]bool{}
+			r.hung[op.Lease] = hung
+			before := *r.m
+			before.Rev-- // as the transaction found it
+			for _, it := range before.On(op.Lease) {
+				hung[it.Key] = true
+			}
 		}
-		res.Count = int64(len(items))
-		for _, it := range items {
-			m.Remove(it.Key)
-			*changed = true
+		hung[key] = true
+		if r.m.LeaseKeys > 0 && len(hung) > r.m.LeaseKeys {
+			return kv.ErrTooLarge
 		}
 	}
+	r.m.Put(key, op.Value, op.Lease)
+	r.changed = append(r.changed, key)
+	return nil
 }
 
 func (m *Model) holds(c *kv.Compare) bool {

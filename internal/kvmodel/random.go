@@ -63,6 +63,9 @@ func randomBranch(rng *rand.Rand, m *Model, depth int) (ops []kv.Op) {
 		case n < 5:
 			op = kv.SetOp(key, fmt.Appendf(nil, "t%d", rng.IntN(1000)))
 			op.ReturnPrev = rng.IntN(3) == 0
+			if rng.IntN(4) == 0 {
+				op.Lease = RandomLease(rng)
+			}
 		case n < 7:
 			op = kv.GetOp(r)
 			op.Limit, op.Reverse, op.KeysOnly, op.CountOnly = rng.IntN(3), rng.IntN(2) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
@@ -76,3 +79,6 @@ func randomBranch(rng *rand.Rand, m *Model, depth int) (ops []kv.Op) {
 	}
 	return ops
 }
+
+// RandomLease is 1 to 4, whether there is such a lease or not.
+func RandomLease(rng *rand.Rand) kv.LeaseID { return kv.LeaseID(1 + rng.IntN(4)) }

@@ -65,7 +65,7 @@ var importRules = []importRule{
 	{
 		why: "a client process links neither engine nor raft",
 		in:  []string{"client"}, reach: true,
-		only: []string{"std", "./client", "./kv", "./api", "./internal/wireerr", "./internal/optimistic", grpcModule, "google.golang.org/protobuf", "google.golang.org/genproto"},
+		only: []string{"std", "./client", "./kv", "./api", "./internal/wireerr", "./internal/optimistic", "./internal/keepalive", grpcModule, "google.golang.org/protobuf", "google.golang.org/genproto"},
 	},
 	{
 		why: "the transport moves bytes: what they mean is the handle's business",

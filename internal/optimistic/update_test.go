@@ -32,7 +32,7 @@ func (s *modelStore) Begin(_ context.Context, after kv.Revision) (kv.Snapshot, f
 func (s *modelStore) Txn(_ context.Context, t kv.Txn) (kv.TxnResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.m.Txn(&t), nil
+	return s.m.Txn(&t)
 }
 
 type snapshot struct {

@@ -45,6 +45,13 @@ func (s *kvServer) Set(ctx context.Context, req *replkvv1.SetRequest) (*replkvv1
 	if cond != nil {
 		opts = append(opts, cond)
 	}
+	lease, err := grantID(req.GetLease())
+	if err != nil {
+		return nil, notDone("Set", err)
+	}
+	if lease != 0 {
+		opts = append(opts, kv.WithLease(lease))
+	}
 	rev, err := s.b.Set(ctx, k, req.GetValue(), opts...)
 	if err != nil {
 		return nil, writeError("Set", err)
@@ -90,6 +97,16 @@ func (s *kvServer) Revision(ctx context.Context, _ *replkvv1.RevisionRequest) (*
 		return nil, notDone("Revision", err)
 	}
 	return &replkvv1.RevisionResponse{Revision: int64(rev)}, nil
+}
+
+func (s *kvServer) Compact(ctx context.Context, req *replkvv1.CompactRequest) (*replkvv1.CompactResponse, error) {
+	if err := compactRevision(req.GetRevision()); err != nil {
+		return nil, notDone("Compact", err)
+	}
+	if err := s.b.Compact(ctx, kv.Revision(req.GetRevision())); err != nil {
+		return nil, writeError("Compact", err)
+	}
+	return &replkvv1.CompactResponse{}, nil
 }
 
 // deleteResponse is the answer to a delete that was done. One that a client

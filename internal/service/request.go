@@ -96,6 +96,13 @@ func condition(c *replkvv1.Condition) (kv.WriteCondition, error) {
 	return kv.IfRevision(kv.Revision(c.GetIfRevision())), nil
 }
 
+func compactRevision(rev int64) error {
+	if rev < 1 {
+		return invalid("revision %d", rev)
+	}
+	return nil
+}
+
 func deleteOptions(c *replkvv1.Condition, returnPrev bool) ([]kv.DeleteOption, error) {
 	var out []kv.DeleteOption
 	cond, err := condition(c)

@@ -1,4 +1,4 @@
-// Package service serves replkv.v1 to clients: KV, Cluster and TextKV, over
+// Package service serves replkv.v1 to clients: KV, Lease, Cluster and TextKV, over
 // whatever implements Backend. It translates and validates; what the verbs
 // mean is the backend's.
 //
@@ -25,7 +25,10 @@ import (
 // clients see as UNAVAILABLE.
 type Backend interface {
 	kv.KV
+	kv.Lessor
 	kv.Cluster
+	// Compact gives up the history below a revision.
+	Compact(ctx context.Context, rev kv.Revision) error
 	// Status tells about the member that answers. The result becomes the
 	// caller's.
 	Status(ctx context.Context) (*replkvv1.StatusResponse, error)
@@ -53,6 +56,7 @@ func Register(s grpc.ServiceRegistrar, b Backend) error {
 		return err
 	}
 	replkvv1.RegisterKVServer(s, &kvServer{b: b})
+	replkvv1.RegisterLeaseServer(s, &leaseServer{b: b})
 	replkvv1.RegisterClusterServer(s, &clusterServer{b: b})
 	replkvv1.RegisterTextKVServer(s, &textServer{b: b})
 	return nil
@@ -62,6 +66,7 @@ func Register(s grpc.ServiceRegistrar, b Backend) error {
 func Names() []string {
 	return []string{
 		replkvv1.KV_ServiceDesc.ServiceName,
+		replkvv1.Lease_ServiceDesc.ServiceName,
 		replkvv1.Cluster_ServiceDesc.ServiceName,
 		replkvv1.TextKV_ServiceDesc.ServiceName,
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -60,6 +61,10 @@ func writeOf(m *replkvv1.WriteOperation) (w batch.Write) {
 		w.Op, w.Value = "Set", op.Set.GetValue()
 		w.Key, w.Refused = key(op.Set.GetKey())
 		addCondition(&w, op.Set.GetCondition())
+		lease, err := grantID(op.Set.GetLease())
+		if w.Set.Lease = lease; err != nil && w.Refused == nil {
+			w.Refused = err
+		}
 	case *replkvv1.WriteOperation_Delete:
 		w.Op, w.Delete.ReturnPrev = "Delete", op.Delete.GetReturnPrev()
 		w.Key, w.Refused = key(op.Delete.GetKey())
@@ -70,10 +75,30 @@ func writeOf(m *replkvv1.WriteOperation) (w batch.Write) {
 	case *replkvv1.WriteOperation_Txn:
 		w.Op = "Txn"
 		w.Txn, w.Refused = txnOf(op.Txn)
+	case *replkvv1.WriteOperation_Grant:
+		w.Op = "Grant"
+		w.Lease, w.TTL, w.Refused = grantOf(op.Grant)
+	case *replkvv1.WriteOperation_Revoke:
+		w.Op, w.Lease = "Revoke", kv.LeaseID(op.Revoke.GetId())
+		w.Refused = w.Lease.Validate()
+	case *replkvv1.WriteOperation_Compact:
+		w.Op, w.Revision = "Compact", kv.Revision(op.Compact.GetRevision())
+		w.Refused = compactRevision(op.Compact.GetRevision())
 	default:
 		w.Op, w.Refused = "Write", invalid("no operation")
 	}
 	return w
+}
+
+// grantOf wants an id: of one that a retry would draw anew, the client would know
+// nothing.
+func grantOf(m *replkvv1.GrantRequest) (id kv.LeaseID, ttl time.Duration, err error) {
+	id = kv.LeaseID(m.GetId())
+	if err := id.Validate(); err != nil {
+		return id, 0, err
+	}
+	ttl, err = leaseTTL(m.GetTtlMs())
+	return id, ttl, err
 }
 
 func addCondition(w *batch.Write, m *replkvv1.Condition) {

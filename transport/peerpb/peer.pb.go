@@ -793,6 +793,154 @@ func (x *ChangeResponse) GetMembers() []*Member {
 	return nil
 }
 
+type LeasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []int64                `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"` // at most 4096
+	KeepAlive     bool                   `protobuf:"varint,2,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesRequest) Reset() {
+	*x = LeasesRequest{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesRequest) ProtoMessage() {}
+
+func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
+func (*LeasesRequest) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LeasesRequest) GetIds() []int64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *LeasesRequest) GetKeepAlive() bool {
+	if x != nil {
+		return x.KeepAlive
+	}
+	return false
+}
+
+type LeasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leases        []*LeaseState          `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"` // in the order of ids
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesResponse) Reset() {
+	*x = LeasesResponse{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesResponse) ProtoMessage() {}
+
+func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
+func (*LeasesResponse) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LeasesResponse) GetLeases() []*LeaseState {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+type LeaseState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`                   // 0: there is no such lease
+	RemainingMs   int64                  `protobuf:"varint,2,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"` // 0: it is about to be revoked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseState) Reset() {
+	*x = LeaseState{}
+	mi := &file_transport_peerpb_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseState) ProtoMessage() {}
+
+func (x *LeaseState) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_peerpb_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseState.ProtoReflect.Descriptor instead.
+func (*LeaseState) Descriptor() ([]byte, []int) {
+	return file_transport_peerpb_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LeaseState) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *LeaseState) GetRemainingMs() int64 {
+	if x != nil {
+		return x.RemainingMs
+	}
+	return 0
+}
+
 var File_transport_peerpb_peer_proto protoreflect.FileDescriptor
 
 const file_transport_peerpb_peer_proto_rawDesc = "" +
@@ -841,7 +989,17 @@ const file_transport_peerpb_peer_proto_rawDesc = "" +
 	"\x04join\x18\x06 \x01(\v2\x1b.replkv.peer.v1.JoinRequestR\x04join\"X\n" +
 	"\x0eChangeResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x120\n" +
-	"\amembers\x18\x02 \x03(\v2\x16.replkv.peer.v1.MemberR\amembers*\x9f\x01\n" +
+	"\amembers\x18\x02 \x03(\v2\x16.replkv.peer.v1.MemberR\amembers\"@\n" +
+	"\rLeasesRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\x03R\x03ids\x12\x1d\n" +
+	"\n" +
+	"keep_alive\x18\x02 \x01(\bR\tkeepAlive\"D\n" +
+	"\x0eLeasesResponse\x122\n" +
+	"\x06leases\x18\x01 \x03(\v2\x1a.replkv.peer.v1.LeaseStateR\x06leases\"F\n" +
+	"\n" +
+	"LeaseState\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12!\n" +
+	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs*\x9f\x01\n" +
 	"\n" +
 	"ChangeKind\x12\x12\n" +
 	"\x0eCHANGE_UNKNOWN\x10\x00\x12\x17\n" +
@@ -850,14 +1008,15 @@ const file_transport_peerpb_peer_proto_rawDesc = "" +
 	"\x0eCHANGE_PROMOTE\x10\x03\x12\x11\n" +
 	"\rCHANGE_REMOVE\x10\x04\x12\x13\n" +
 	"\x0fCHANGE_TRANSFER\x10\x05\x12\x12\n" +
-	"\x0eCHANGE_MEMBERS\x10\x062\xc2\x03\n" +
+	"\x0eCHANGE_MEMBERS\x10\x062\x8b\x04\n" +
 	"\x04Peer\x12J\n" +
 	"\aConfirm\x12\x1e.replkv.peer.v1.ConfirmRequest\x1a\x1f.replkv.peer.v1.ConfirmResponse\x12P\n" +
 	"\tReadIndex\x12 .replkv.peer.v1.ReadIndexRequest\x1a!.replkv.peer.v1.ReadIndexResponse\x12J\n" +
 	"\aForward\x12\x1e.replkv.peer.v1.ForwardRequest\x1a\x1f.replkv.peer.v1.ForwardResponse\x12D\n" +
 	"\x05Hello\x12\x1c.replkv.peer.v1.HelloRequest\x1a\x1d.replkv.peer.v1.HelloResponse\x12A\n" +
 	"\x04Join\x12\x1b.replkv.peer.v1.JoinRequest\x1a\x1c.replkv.peer.v1.JoinResponse\x12G\n" +
-	"\x06Change\x12\x1d.replkv.peer.v1.ChangeRequest\x1a\x1e.replkv.peer.v1.ChangeResponseB+Z)github.com/replkv/replkv/transport/peerpbb\x06proto3"
+	"\x06Change\x12\x1d.replkv.peer.v1.ChangeRequest\x1a\x1e.replkv.peer.v1.ChangeResponse\x12G\n" +
+	"\x06Leases\x12\x1d.replkv.peer.v1.LeasesRequest\x1a\x1e.replkv.peer.v1.LeasesResponseB+Z)github.com/replkv/replkv/transport/peerpbb\x06proto3"
 
 var (
 	file_transport_peerpb_peer_proto_rawDescOnce sync.Once
@@ -872,7 +1031,7 @@ func file_transport_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_transport_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_transport_peerpb_peer_proto_goTypes = []any{
 	(ChangeKind)(0),           // 0: replkv.peer.v1.ChangeKind
 	(*ConfirmRequest)(nil),    // 1: replkv.peer.v1.ConfirmRequest
@@ -888,6 +1047,9 @@ var file_transport_peerpb_peer_proto_goTypes = []any{
 	(*JoinResponse)(nil),      // 11: replkv.peer.v1.JoinResponse
 	(*ChangeRequest)(nil),     // 12: replkv.peer.v1.ChangeRequest
 	(*ChangeResponse)(nil),    // 13: replkv.peer.v1.ChangeResponse
+	(*LeasesRequest)(nil),     // 14: replkv.peer.v1.LeasesRequest
+	(*LeasesResponse)(nil),    // 15: replkv.peer.v1.LeasesResponse
+	(*LeaseState)(nil),        // 16: replkv.peer.v1.LeaseState
 }
 var file_transport_peerpb_peer_proto_depIdxs = []int32{
 	9,  // 0: replkv.peer.v1.HelloResponse.members:type_name -> replkv.peer.v1.Member
@@ -895,23 +1057,26 @@ var file_transport_peerpb_peer_proto_depIdxs = []int32{
 	0,  // 2: replkv.peer.v1.ChangeRequest.kind:type_name -> replkv.peer.v1.ChangeKind
 	10, // 3: replkv.peer.v1.ChangeRequest.join:type_name -> replkv.peer.v1.JoinRequest
 	9,  // 4: replkv.peer.v1.ChangeResponse.members:type_name -> replkv.peer.v1.Member
-	1,  // 5: replkv.peer.v1.Peer.Confirm:input_type -> replkv.peer.v1.ConfirmRequest
-	3,  // 6: replkv.peer.v1.Peer.ReadIndex:input_type -> replkv.peer.v1.ReadIndexRequest
-	5,  // 7: replkv.peer.v1.Peer.Forward:input_type -> replkv.peer.v1.ForwardRequest
-	7,  // 8: replkv.peer.v1.Peer.Hello:input_type -> replkv.peer.v1.HelloRequest
-	10, // 9: replkv.peer.v1.Peer.Join:input_type -> replkv.peer.v1.JoinRequest
-	12, // 10: replkv.peer.v1.Peer.Change:input_type -> replkv.peer.v1.ChangeRequest
-	2,  // 11: replkv.peer.v1.Peer.Confirm:output_type -> replkv.peer.v1.ConfirmResponse
-	4,  // 12: replkv.peer.v1.Peer.ReadIndex:output_type -> replkv.peer.v1.ReadIndexResponse
-	6,  // 13: replkv.peer.v1.Peer.Forward:output_type -> replkv.peer.v1.ForwardResponse
-	8,  // 14: replkv.peer.v1.Peer.Hello:output_type -> replkv.peer.v1.HelloResponse
-	11, // 15: replkv.peer.v1.Peer.Join:output_type -> replkv.peer.v1.JoinResponse
-	13, // 16: replkv.peer.v1.Peer.Change:output_type -> replkv.peer.v1.ChangeResponse
-	11, // [11:17] is the sub-list for method output_type
-	5,  // [5:11] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	16, // 5: replkv.peer.v1.LeasesResponse.leases:type_name -> replkv.peer.v1.LeaseState
+	1,  // 6: replkv.peer.v1.Peer.Confirm:input_type -> replkv.peer.v1.ConfirmRequest
+	3,  // 7: replkv.peer.v1.Peer.ReadIndex:input_type -> replkv.peer.v1.ReadIndexRequest
+	5,  // 8: replkv.peer.v1.Peer.Forward:input_type -> replkv.peer.v1.ForwardRequest
+	7,  // 9: replkv.peer.v1.Peer.Hello:input_type -> replkv.peer.v1.HelloRequest
+	10, // 10: replkv.peer.v1.Peer.Join:input_type -> replkv.peer.v1.JoinRequest
+	12, // 11: replkv.peer.v1.Peer.Change:input_type -> replkv.peer.v1.ChangeRequest
+	14, // 12: replkv.peer.v1.Peer.Leases:input_type -> replkv.peer.v1.LeasesRequest
+	2,  // 13: replkv.peer.v1.Peer.Confirm:output_type -> replkv.peer.v1.ConfirmResponse
+	4,  // 14: replkv.peer.v1.Peer.ReadIndex:output_type -> replkv.peer.v1.ReadIndexResponse
+	6,  // 15: replkv.peer.v1.Peer.Forward:output_type -> replkv.peer.v1.ForwardResponse
+	8,  // 16: replkv.peer.v1.Peer.Hello:output_type -> replkv.peer.v1.HelloResponse
+	11, // 17: replkv.peer.v1.Peer.Join:output_type -> replkv.peer.v1.JoinResponse
+	13, // 18: replkv.peer.v1.Peer.Change:output_type -> replkv.peer.v1.ChangeResponse
+	15, // 19: replkv.peer.v1.Peer.Leases:output_type -> replkv.peer.v1.LeasesResponse
+	13, // [13:20] is the sub-list for method output_type
+	6,  // [6:13] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_transport_peerpb_peer_proto_init() }
@@ -925,7 +1090,7 @@ func file_transport_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transport_peerpb_peer_proto_rawDesc), len(file_transport_peerpb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

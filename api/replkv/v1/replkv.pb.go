@@ -695,6 +695,7 @@ type SetRequest struct {
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Condition     *Condition             `protobuf:"bytes,3,opt,name=condition,proto3" json:"condition,omitempty"`
+	Lease         int64                  `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -748,6 +749,13 @@ func (x *SetRequest) GetCondition() *Condition {
 		return x.Condition
 	}
 	return nil
+}
+
+func (x *SetRequest) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
 }
 
 type SetResponse struct {
@@ -1824,6 +1832,9 @@ type WriteOperation struct {
 	//	*WriteOperation_Delete
 	//	*WriteOperation_DeleteRange
 	//	*WriteOperation_Txn
+	//	*WriteOperation_Grant
+	//	*WriteOperation_Revoke
+	//	*WriteOperation_Compact
 	Operation     isWriteOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1902,6 +1913,33 @@ func (x *WriteOperation) GetTxn() *TxnRequest {
 	return nil
 }
 
+func (x *WriteOperation) GetGrant() *GrantRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Grant); ok {
+			return x.Grant
+		}
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetRevoke() *RevokeRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Revoke); ok {
+			return x.Revoke
+		}
+	}
+	return nil
+}
+
+func (x *WriteOperation) GetCompact() *CompactRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteOperation_Compact); ok {
+			return x.Compact
+		}
+	}
+	return nil
+}
+
 type isWriteOperation_Operation interface {
 	isWriteOperation_Operation()
 }
@@ -1922,6 +1960,18 @@ type WriteOperation_Txn struct {
 	Txn *TxnRequest `protobuf:"bytes,4,opt,name=txn,proto3,oneof"`
 }
 
+type WriteOperation_Grant struct {
+	Grant *GrantRequest `protobuf:"bytes,10,opt,name=grant,proto3,oneof"` // with an id
+}
+
+type WriteOperation_Revoke struct {
+	Revoke *RevokeRequest `protobuf:"bytes,11,opt,name=revoke,proto3,oneof"`
+}
+
+type WriteOperation_Compact struct {
+	Compact *CompactRequest `protobuf:"bytes,12,opt,name=compact,proto3,oneof"`
+}
+
 func (*WriteOperation_Set) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Delete) isWriteOperation_Operation() {}
@@ -1929,6 +1979,12 @@ func (*WriteOperation_Delete) isWriteOperation_Operation() {}
 func (*WriteOperation_DeleteRange) isWriteOperation_Operation() {}
 
 func (*WriteOperation_Txn) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Grant) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Revoke) isWriteOperation_Operation() {}
+
+func (*WriteOperation_Compact) isWriteOperation_Operation() {}
 
 // One result for each operation, in their order. An error of the RPC itself is
 // one of the whole batch. SESSION_NOT_FOUND: the session was evicted, and this
@@ -2133,6 +2189,550 @@ func (x *RevisionResponse) GetRevision() int64 {
 	return 0
 }
 
+type CompactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactRequest) Reset() {
+	*x = CompactRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactRequest) ProtoMessage() {}
+
+func (x *CompactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
+func (*CompactRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CompactRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type CompactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactResponse) Reset() {
+	*x = CompactResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactResponse) ProtoMessage() {}
+
+func (x *CompactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
+func (*CompactResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+}
+
+type GrantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // 1,000 to 9,000,000,000,000
+	Id            int64                  `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`                    // 0: a random one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantRequest) Reset() {
+	*x = GrantRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantRequest) ProtoMessage() {}
+
+func (x *GrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantRequest.ProtoReflect.Descriptor instead.
+func (*GrantRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GrantRequest) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *GrantRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type GrantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantResponse) Reset() {
+	*x = GrantResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantResponse) ProtoMessage() {}
+
+func (x *GrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantResponse.ProtoReflect.Descriptor instead.
+func (*GrantResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GrantResponse) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type RevokeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RevokeRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type RevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+}
+
+type KeepAliveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAliveRequest) Reset() {
+	*x = KeepAliveRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAliveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAliveRequest) ProtoMessage() {}
+
+func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAliveRequest.ProtoReflect.Descriptor instead.
+func (*KeepAliveRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *KeepAliveRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type KeepAliveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAliveResponse) Reset() {
+	*x = KeepAliveResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAliveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAliveResponse) ProtoMessage() {}
+
+func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAliveResponse.ProtoReflect.Descriptor instead.
+func (*KeepAliveResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *KeepAliveResponse) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type TimeToLiveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Keys          bool                   `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeToLiveRequest) Reset() {
+	*x = TimeToLiveRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeToLiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeToLiveRequest) ProtoMessage() {}
+
+func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeToLiveRequest.ProtoReflect.Descriptor instead.
+func (*TimeToLiveRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *TimeToLiveRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TimeToLiveRequest) GetKeys() bool {
+	if x != nil {
+		return x.Keys
+	}
+	return false
+}
+
+type LeaseInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	TtlMs         int64                  `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	RemainingMs   int64                  `protobuf:"varint,3,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"` // 0: it has expired, and is about to be revoked
+	Keys          [][]byte               `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseInfo) Reset() {
+	*x = LeaseInfo{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseInfo) ProtoMessage() {}
+
+func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseInfo.ProtoReflect.Descriptor instead.
+func (*LeaseInfo) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *LeaseInfo) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetRemainingMs() int64 {
+	if x != nil {
+		return x.RemainingMs
+	}
+	return 0
+}
+
+func (x *LeaseInfo) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type LeasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesRequest) Reset() {
+	*x = LeasesRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesRequest) ProtoMessage() {}
+
+func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
+func (*LeasesRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+}
+
+type LeasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leases        []*LeaseInfo           `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeasesResponse) Reset() {
+	*x = LeasesResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeasesResponse) ProtoMessage() {}
+
+func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
+func (*LeasesResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *LeasesResponse) GetLeases() []*LeaseInfo {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2141,7 +2741,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2753,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2766,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 type StatusResponse struct {
@@ -2192,13 +2792,14 @@ type StatusResponse struct {
 	MembershipIndex   uint64                 `protobuf:"varint,19,opt,name=membership_index,json=membershipIndex,proto3" json:"membership_index,omitempty"`
 	MayVote           bool                   `protobuf:"varint,20,opt,name=may_vote,json=mayVote,proto3" json:"may_vote,omitempty"` // false: the member's directory is not proven to be whole
 	Error             string                 `protobuf:"bytes,21,opt,name=error,proto3" json:"error,omitempty"`                     // what stopped the store; empty while it works
+	Leases            int64                  `protobuf:"varint,22,opt,name=leases,proto3" json:"leases,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2811,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2824,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -2373,6 +2974,13 @@ func (x *StatusResponse) GetError() string {
 	return ""
 }
 
+func (x *StatusResponse) GetLeases() int64 {
+	if x != nil {
+		return x.Leases
+	}
+	return 0
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2385,7 +2993,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +3005,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +3018,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Member) GetId() string {
@@ -2454,7 +3062,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +3074,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +3087,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -2523,7 +3131,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +3143,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +3156,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -2590,7 +3198,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +3210,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +3223,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -2640,7 +3248,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +3260,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +3273,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -2680,7 +3288,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +3300,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +3313,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -2740,7 +3348,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +3360,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +3373,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -2799,7 +3407,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3419,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3432,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -2851,7 +3459,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2863,7 +3471,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2876,7 +3484,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -2902,7 +3510,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3522,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3535,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -2945,7 +3553,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3565,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3578,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{56}
 }
 
 type TextSetRequest struct {
@@ -2983,7 +3591,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3603,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3616,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -3034,7 +3642,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3654,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3667,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -3078,7 +3686,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3698,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3711,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -3122,7 +3730,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3742,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3755,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -3166,7 +3774,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3786,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3799,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -3210,7 +3818,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3830,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3843,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -3261,7 +3869,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3273,7 +3881,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3286,7 +3894,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -3374,12 +3982,13 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2\x18.replkv.v1.GetManyResultR\aresults\"J\n" +
 	"\rGetManyResult\x12#\n" +
 	"\x04item\x18\x01 \x01(\v2\x0f.replkv.v1.ItemR\x04item\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\fR\x05error\"h\n" +
+	"\x05error\x18\x02 \x01(\fR\x05error\"~\n" +
 	"\n" +
 	"SetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x122\n" +
-	"\tcondition\x18\x03 \x01(\v2\x14.replkv.v1.ConditionR\tcondition\")\n" +
+	"\tcondition\x18\x03 \x01(\v2\x14.replkv.v1.ConditionR\tcondition\x12\x14\n" +
+	"\x05lease\x18\x04 \x01(\x03R\x05lease\")\n" +
 	"\vSetResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"v\n" +
 	"\rDeleteRequest\x12\x10\n" +
@@ -3469,12 +4078,16 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\tlow_water\x18\x03 \x01(\x04R\blowWater\x129\n" +
 	"\n" +
 	"operations\x18\x04 \x03(\v2\x19.replkv.v1.WriteOperationR\n" +
-	"operations\"\xeb\x01\n" +
+	"operations\"\x87\x03\n" +
 	"\x0eWriteOperation\x12)\n" +
 	"\x03set\x18\x01 \x01(\v2\x15.replkv.v1.SetRequestH\x00R\x03set\x122\n" +
 	"\x06delete\x18\x02 \x01(\v2\x18.replkv.v1.DeleteRequestH\x00R\x06delete\x12B\n" +
 	"\fdelete_range\x18\x03 \x01(\v2\x1d.replkv.v1.DeleteRangeRequestH\x00R\vdeleteRange\x12)\n" +
-	"\x03txn\x18\x04 \x01(\v2\x15.replkv.v1.TxnRequestH\x00R\x03txnB\v\n" +
+	"\x03txn\x18\x04 \x01(\v2\x15.replkv.v1.TxnRequestH\x00R\x03txn\x12/\n" +
+	"\x05grant\x18\n" +
+	" \x01(\v2\x17.replkv.v1.GrantRequestH\x00R\x05grant\x122\n" +
+	"\x06revoke\x18\v \x01(\v2\x18.replkv.v1.RevokeRequestH\x00R\x06revoke\x125\n" +
+	"\acompact\x18\f \x01(\v2\x19.replkv.v1.CompactRequestH\x00R\acompactB\v\n" +
 	"\toperation\"A\n" +
 	"\rWriteResponse\x120\n" +
 	"\aresults\x18\x01 \x03(\v2\x16.replkv.v1.WriteResultR\aresults\"\xa8\x01\n" +
@@ -3486,8 +4099,34 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x03txn\x18\x05 \x01(\v2\x16.replkv.v1.TxnResponseR\x03txn\"\x11\n" +
 	"\x0fRevisionRequest\".\n" +
 	"\x10RevisionResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\x0f\n" +
-	"\rStatusRequest\"\xc9\x05\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\",\n" +
+	"\x0eCompactRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x11\n" +
+	"\x0fCompactResponse\"5\n" +
+	"\fGrantRequest\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x03R\x02id\"\x1f\n" +
+	"\rGrantResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"\x1f\n" +
+	"\rRevokeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"\x10\n" +
+	"\x0eRevokeResponse\"\"\n" +
+	"\x10KeepAliveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"*\n" +
+	"\x11KeepAliveResponse\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\"7\n" +
+	"\x11TimeToLiveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\bR\x04keys\"i\n" +
+	"\tLeaseInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\x12!\n" +
+	"\fremaining_ms\x18\x03 \x01(\x03R\vremainingMs\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\fR\x04keys\"\x0f\n" +
+	"\rLeasesRequest\">\n" +
+	"\x0eLeasesResponse\x12,\n" +
+	"\x06leases\x18\x01 \x03(\v2\x14.replkv.v1.LeaseInfoR\x06leases\"\x0f\n" +
+	"\rStatusRequest\"\xe1\x05\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -3511,7 +4150,8 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x04disk\x18\x12 \x01(\tR\x04disk\x12)\n" +
 	"\x10membership_index\x18\x13 \x01(\x04R\x0fmembershipIndex\x12\x19\n" +
 	"\bmay_vote\x18\x14 \x01(\bR\amayVote\x12\x14\n" +
-	"\x05error\x18\x15 \x01(\tR\x05error\"r\n" +
+	"\x05error\x18\x15 \x01(\tR\x05error\x12\x16\n" +
+	"\x06leases\x18\x16 \x01(\x03R\x06leases\"r\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
@@ -3579,7 +4219,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xfa\x04\n" +
+	"\fOUTCOME_DONE\x10\x022\xbc\x05\n" +
 	"\x02KV\x124\n" +
 	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
 	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
@@ -3588,9 +4228,17 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x124\n" +
 	"\x03Txn\x12\x15.replkv.v1.TxnRequest\x1a\x16.replkv.v1.TxnResponse\x129\n" +
 	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
-	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
+	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12@\n" +
+	"\aCompact\x12\x19.replkv.v1.CompactRequest\x1a\x1a.replkv.v1.CompactResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
-	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xe4\x03\n" +
+	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xcd\x02\n" +
+	"\x05Lease\x12:\n" +
+	"\x05Grant\x12\x17.replkv.v1.GrantRequest\x1a\x18.replkv.v1.GrantResponse\x12=\n" +
+	"\x06Revoke\x12\x18.replkv.v1.RevokeRequest\x1a\x19.replkv.v1.RevokeResponse\x12F\n" +
+	"\tKeepAlive\x12\x1b.replkv.v1.KeepAliveRequest\x1a\x1c.replkv.v1.KeepAliveResponse\x12@\n" +
+	"\n" +
+	"TimeToLive\x12\x1c.replkv.v1.TimeToLiveRequest\x1a\x14.replkv.v1.LeaseInfo\x12?\n" +
+	"\x06Leases\x12\x18.replkv.v1.LeasesRequest\x1a\x19.replkv.v1.LeasesResponse0\x012\xe4\x03\n" +
 	"\aCluster\x12=\n" +
 	"\x06Status\x12\x18.replkv.v1.StatusRequest\x1a\x19.replkv.v1.StatusResponse\x12;\n" +
 	"\aMembers\x12\x19.replkv.v1.MembersRequest\x1a\x15.replkv.v1.Membership\x12=\n" +
@@ -3617,7 +4265,7 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 }
 
 var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
 	(Compare_Target)(0),                // 1: replkv.v1.Compare.Target
@@ -3654,27 +4302,39 @@ var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(*WriteResult)(nil),                // 32: replkv.v1.WriteResult
 	(*RevisionRequest)(nil),            // 33: replkv.v1.RevisionRequest
 	(*RevisionResponse)(nil),           // 34: replkv.v1.RevisionResponse
-	(*StatusRequest)(nil),              // 35: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 36: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 37: replkv.v1.Member
-	(*PeerState)(nil),                  // 38: replkv.v1.PeerState
-	(*Election)(nil),                   // 39: replkv.v1.Election
-	(*Membership)(nil),                 // 40: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 41: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 42: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 43: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 44: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 45: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 46: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 47: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 48: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 49: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 50: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 51: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 52: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 53: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 54: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 55: google.protobuf.Timestamp
+	(*CompactRequest)(nil),             // 35: replkv.v1.CompactRequest
+	(*CompactResponse)(nil),            // 36: replkv.v1.CompactResponse
+	(*GrantRequest)(nil),               // 37: replkv.v1.GrantRequest
+	(*GrantResponse)(nil),              // 38: replkv.v1.GrantResponse
+	(*RevokeRequest)(nil),              // 39: replkv.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 40: replkv.v1.RevokeResponse
+	(*KeepAliveRequest)(nil),           // 41: replkv.v1.KeepAliveRequest
+	(*KeepAliveResponse)(nil),          // 42: replkv.v1.KeepAliveResponse
+	(*TimeToLiveRequest)(nil),          // 43: replkv.v1.TimeToLiveRequest
+	(*LeaseInfo)(nil),                  // 44: replkv.v1.LeaseInfo
+	(*LeasesRequest)(nil),              // 45: replkv.v1.LeasesRequest
+	(*LeasesResponse)(nil),             // 46: replkv.v1.LeasesResponse
+	(*StatusRequest)(nil),              // 47: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 48: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 49: replkv.v1.Member
+	(*PeerState)(nil),                  // 50: replkv.v1.PeerState
+	(*Election)(nil),                   // 51: replkv.v1.Election
+	(*Membership)(nil),                 // 52: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 53: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 54: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 55: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 56: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 57: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 58: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 59: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 60: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 61: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 62: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 63: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 64: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 65: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 66: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 67: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	5,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
@@ -3708,62 +4368,78 @@ var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	14, // 28: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
 	15, // 29: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
 	17, // 30: replkv.v1.WriteOperation.txn:type_name -> replkv.v1.TxnRequest
-	32, // 31: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	3,  // 32: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	23, // 33: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
-	37, // 34: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	55, // 35: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	39, // 36: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	38, // 37: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	55, // 38: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	55, // 39: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	37, // 40: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 41: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	7,  // 42: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	9,  // 43: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	12, // 44: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	14, // 45: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	15, // 46: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	17, // 47: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
-	25, // 48: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	33, // 49: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	27, // 50: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	29, // 51: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	35, // 52: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	41, // 53: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	42, // 54: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	43, // 55: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	44, // 56: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	45, // 57: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	46, // 58: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	48, // 59: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	50, // 60: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	52, // 61: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	8,  // 62: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	10, // 63: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	13, // 64: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	16, // 65: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	16, // 66: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	23, // 67: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
-	26, // 68: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	34, // 69: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	28, // 70: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	31, // 71: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	36, // 72: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	40, // 73: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	40, // 74: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	40, // 75: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	40, // 76: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	40, // 77: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	47, // 78: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	49, // 79: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	51, // 80: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	53, // 81: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	62, // [62:82] is the sub-list for method output_type
-	42, // [42:62] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	37, // 31: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
+	39, // 32: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
+	35, // 33: replkv.v1.WriteOperation.compact:type_name -> replkv.v1.CompactRequest
+	32, // 34: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	3,  // 35: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	23, // 36: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
+	44, // 37: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
+	49, // 38: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	67, // 39: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	51, // 40: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	50, // 41: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	67, // 42: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	67, // 43: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	49, // 44: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 45: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	7,  // 46: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	9,  // 47: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	12, // 48: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	14, // 49: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	15, // 50: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	17, // 51: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
+	25, // 52: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	33, // 53: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	35, // 54: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
+	27, // 55: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	29, // 56: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	37, // 57: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
+	39, // 58: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
+	41, // 59: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
+	43, // 60: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
+	45, // 61: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
+	47, // 62: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	53, // 63: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	54, // 64: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	55, // 65: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	56, // 66: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	57, // 67: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	58, // 68: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	60, // 69: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	62, // 70: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	64, // 71: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	8,  // 72: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	10, // 73: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	13, // 74: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	16, // 75: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	16, // 76: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	23, // 77: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
+	26, // 78: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	34, // 79: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	36, // 80: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
+	28, // 81: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	31, // 82: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	38, // 83: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
+	40, // 84: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
+	42, // 85: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
+	44, // 86: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
+	46, // 87: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
+	48, // 88: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	52, // 89: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	52, // 90: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	52, // 91: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	52, // 92: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	52, // 93: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	59, // 94: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	61, // 95: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	63, // 96: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	65, // 97: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	72, // [72:98] is the sub-list for method output_type
+	46, // [46:72] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -3782,20 +4458,23 @@ func file_api_replkv_v1_replkv_proto_init() {
 		(*WriteOperation_Delete)(nil),
 		(*WriteOperation_DeleteRange)(nil),
 		(*WriteOperation_Txn)(nil),
+		(*WriteOperation_Grant)(nil),
+		(*WriteOperation_Revoke)(nil),
+		(*WriteOperation_Compact)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[39].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[40].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[41].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[42].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[51].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[52].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[53].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[54].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   52,
+			NumMessages:   64,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_api_replkv_v1_replkv_proto_goTypes,
 		DependencyIndexes: file_api_replkv_v1_replkv_proto_depIdxs,

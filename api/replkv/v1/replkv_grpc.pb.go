@@ -31,6 +31,7 @@ const (
 	KV_Txn_FullMethodName         = "/replkv.v1.KV/Txn"
 	KV_Scan_FullMethodName        = "/replkv.v1.KV/Scan"
 	KV_Revision_FullMethodName    = "/replkv.v1.KV/Revision"
+	KV_Compact_FullMethodName     = "/replkv.v1.KV/Compact"
 	KV_OpenSession_FullMethodName = "/replkv.v1.KV/OpenSession"
 	KV_Write_FullMethodName       = "/replkv.v1.KV/Write"
 )
@@ -53,6 +54,9 @@ type KVClient interface {
 	// Scan streams the items of a range, as of one revision.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error)
 	Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error)
+	// Compact gives up the history below a revision: COMPACTED if that is done already,
+	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
+	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
 	// well with Set and Delete.
@@ -160,6 +164,16 @@ func (c *kVClient) Revision(ctx context.Context, in *RevisionRequest, opts ...gr
 	return out, nil
 }
 
+func (c *kVClient) Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactResponse)
+	err := c.cc.Invoke(ctx, KV_Compact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *kVClient) OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(OpenSessionResponse)
@@ -198,6 +212,9 @@ type KVServer interface {
 	// Scan streams the items of a range, as of one revision.
 	Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error
 	Revision(context.Context, *RevisionRequest) (*RevisionResponse, error)
+	// Compact gives up the history below a revision: COMPACTED if that is done already,
+	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
+	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
 	// well with Set and Delete.
@@ -239,6 +256,9 @@ func (UnimplementedKVServer) Scan(*ScanRequest, grpc.ServerStreamingServer[ScanR
 }
 func (UnimplementedKVServer) Revision(context.Context, *RevisionRequest) (*RevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revision not implemented")
+}
+func (UnimplementedKVServer) Compact(context.Context, *CompactRequest) (*CompactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compact not implemented")
 }
 func (UnimplementedKVServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
@@ -404,6 +424,24 @@ func _KV_Revision_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_Compact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).Compact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_Compact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).Compact(ctx, req.(*CompactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KV_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(OpenSessionRequest)
 	if err := dec(in); err != nil {
@@ -476,6 +514,10 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _KV_Revision_Handler,
 		},
 		{
+			MethodName: "Compact",
+			Handler:    _KV_Compact_Handler,
+		},
+		{
 			MethodName: "OpenSession",
 			Handler:    _KV_OpenSession_Handler,
 		},
@@ -488,6 +530,278 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Scan",
 			Handler:       _KV_Scan_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "api/replkv/v1/replkv.proto",
+}
+
+const (
+	Lease_Grant_FullMethodName      = "/replkv.v1.Lease/Grant"
+	Lease_Revoke_FullMethodName     = "/replkv.v1.Lease/Revoke"
+	Lease_KeepAlive_FullMethodName  = "/replkv.v1.Lease/KeepAlive"
+	Lease_TimeToLive_FullMethodName = "/replkv.v1.Lease/TimeToLive"
+	Lease_Leases_FullMethodName     = "/replkv.v1.Lease/Leases"
+)
+
+// LeaseClient is the client API for Lease service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Lease grants leases: when one ends, by Revoke or because nobody kept it alive for
+// its TTL, the keys that were set with it are deleted.
+type LeaseClient interface {
+	// Grant and Revoke are for scripts; the client packages use KV.Write.
+	Grant(ctx context.Context, in *GrantRequest, opts ...grpc.CallOption) (*GrantResponse, error)
+	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
+	// KeepAlive gives a lease its full TTL again. It may be repeated, on any member:
+	// once in a third of the TTL keeps it.
+	KeepAlive(ctx context.Context, in *KeepAliveRequest, opts ...grpc.CallOption) (*KeepAliveResponse, error)
+	TimeToLive(ctx context.Context, in *TimeToLiveRequest, opts ...grpc.CallOption) (*LeaseInfo, error)
+	// Leases streams all leases in the order of their ids, without keys.
+	Leases(ctx context.Context, in *LeasesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeasesResponse], error)
+}
+
+type leaseClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLeaseClient(cc grpc.ClientConnInterface) LeaseClient {
+	return &leaseClient{cc}
+}
+
+func (c *leaseClient) Grant(ctx context.Context, in *GrantRequest, opts ...grpc.CallOption) (*GrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GrantResponse)
+	err := c.cc.Invoke(ctx, Lease_Grant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *leaseClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeResponse)
+	err := c.cc.Invoke(ctx, Lease_Revoke_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *leaseClient) KeepAlive(ctx context.Context, in *KeepAliveRequest, opts ...grpc.CallOption) (*KeepAliveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepAliveResponse)
+	err := c.cc.Invoke(ctx, Lease_KeepAlive_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *leaseClient) TimeToLive(ctx context.Context, in *TimeToLiveRequest, opts ...grpc.CallOption) (*LeaseInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaseInfo)
+	err := c.cc.Invoke(ctx, Lease_TimeToLive_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *leaseClient) Leases(ctx context.Context, in *LeasesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeasesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Lease_ServiceDesc.Streams[0], Lease_Leases_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LeasesRequest, LeasesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Lease_LeasesClient = grpc.ServerStreamingClient[LeasesResponse]
+
+// LeaseServer is the server API for Lease service.
+// All implementations must embed UnimplementedLeaseServer
+// for forward compatibility.
+//
+// Lease grants leases: when one ends, by Revoke or because nobody kept it alive for
+// its TTL, the keys that were set with it are deleted.
+type LeaseServer interface {
+	// Grant and Revoke are for scripts; the client packages use KV.Write.
+	Grant(context.Context, *GrantRequest) (*GrantResponse, error)
+	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	// KeepAlive gives a lease its full TTL again. It may be repeated, on any member:
+	// once in a third of the TTL keeps it.
+	KeepAlive(context.Context, *KeepAliveRequest) (*KeepAliveResponse, error)
+	TimeToLive(context.Context, *TimeToLiveRequest) (*LeaseInfo, error)
+	// Leases streams all leases in the order of their ids, without keys.
+	Leases(*LeasesRequest, grpc.ServerStreamingServer[LeasesResponse]) error
+	mustEmbedUnimplementedLeaseServer()
+}
+
+// UnimplementedLeaseServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLeaseServer struct{}
+
+func (UnimplementedLeaseServer) Grant(context.Context, *GrantRequest) (*GrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Grant not implemented")
+}
+func (UnimplementedLeaseServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedLeaseServer) KeepAlive(context.Context, *KeepAliveRequest) (*KeepAliveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepAlive not implemented")
+}
+func (UnimplementedLeaseServer) TimeToLive(context.Context, *TimeToLiveRequest) (*LeaseInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method TimeToLive not implemented")
+}
+func (UnimplementedLeaseServer) Leases(*LeasesRequest, grpc.ServerStreamingServer[LeasesResponse]) error {
+	return status.Error(codes.Unimplemented, "method Leases not implemented")
+}
+func (UnimplementedLeaseServer) mustEmbedUnimplementedLeaseServer() {}
+func (UnimplementedLeaseServer) testEmbeddedByValue()               {}
+
+// UnsafeLeaseServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LeaseServer will
+// result in compilation errors.
+type UnsafeLeaseServer interface {
+	mustEmbedUnimplementedLeaseServer()
+}
+
+func RegisterLeaseServer(s grpc.ServiceRegistrar, srv LeaseServer) {
+	// If the following call panics, it indicates UnimplementedLeaseServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Lease_ServiceDesc, srv)
+}
+
+func _Lease_Grant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaseServer).Grant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lease_Grant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaseServer).Grant(ctx, req.(*GrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Lease_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaseServer).Revoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lease_Revoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaseServer).Revoke(ctx, req.(*RevokeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Lease_KeepAlive_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepAliveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaseServer).KeepAlive(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lease_KeepAlive_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaseServer).KeepAlive(ctx, req.(*KeepAliveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Lease_TimeToLive_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TimeToLiveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaseServer).TimeToLive(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lease_TimeToLive_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaseServer).TimeToLive(ctx, req.(*TimeToLiveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Lease_Leases_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(LeasesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LeaseServer).Leases(m, &grpc.GenericServerStream[LeasesRequest, LeasesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Lease_LeasesServer = grpc.ServerStreamingServer[LeasesResponse]
+
+// Lease_ServiceDesc is the grpc.ServiceDesc for Lease service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Lease_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "replkv.v1.Lease",
+	HandlerType: (*LeaseServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Grant",
+			Handler:    _Lease_Grant_Handler,
+		},
+		{
+			MethodName: "Revoke",
+			Handler:    _Lease_Revoke_Handler,
+		},
+		{
+			MethodName: "KeepAlive",
+			Handler:    _Lease_KeepAlive_Handler,
+		},
+		{
+			MethodName: "TimeToLive",
+			Handler:    _Lease_TimeToLive_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Leases",
+			Handler:       _Lease_Leases_Handler,
 			ServerStreams: true,
 		},
 	},

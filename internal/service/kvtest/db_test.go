@@ -24,6 +24,33 @@ func TestClientOfADB(t *testing.T) {
 	kvtest.Run(t, func(t *testing.T) kv.KV { return dial(t, replkvtest.Open(t)) })
 }
 
+// The same for compactions.
+func TestCompact(t *testing.T) {
+	t.Run("db", func(t *testing.T) { kvtest.RunCompact(t, replkvtest.Open(t)) })
+	t.Run("client", func(t *testing.T) { kvtest.RunCompact(t, dial(t, replkvtest.Open(t))) })
+	t.Run("follower", func(t *testing.T) {
+		c := replkvtest.NewCluster(t, 3)
+		kvtest.RunCompact(t, c.DB((c.Leader()+1)%3))
+	})
+	t.Run("fake", func(t *testing.T) { kvtest.RunCompact(t, kvtest.NewFake()) })
+}
+
+// The same for leases, on a follower, too.
+func TestLeasesOfADB(t *testing.T) {
+	kvtest.RunLessor(t, func(t *testing.T) kvtest.Leased { return replkvtest.Open(t) })
+}
+
+func TestLeasesOfAFollower(t *testing.T) {
+	kvtest.RunLessor(t, func(t *testing.T) kvtest.Leased {
+		c := replkvtest.NewCluster(t, 3)
+		return c.DB((c.Leader() + 1) % 3)
+	})
+}
+
+func TestLeasesOfAClient(t *testing.T) {
+	kvtest.RunLessor(t, func(t *testing.T) kvtest.Leased { return dial(t, replkvtest.Open(t)) })
+}
+
 // The same for changes of the members.
 func TestClusterOfADB(t *testing.T) {
 	kvtest.RunCluster(t, func(t *testing.T) kv.Cluster { return replkvtest.NewCluster(t, 1).DB(0) })

@@ -21,8 +21,8 @@ const (
 	MaxRangeKeys  = 10_000
 )
 
-// Fake is a kv.KV in memory with all of its history, and a kv.Cluster of
-// members that do not run.
+// Fake is a kv.KV in memory with all of its history, a kv.Lessor, and a kv.Cluster
+// of members that do not run.
 type Fake struct {
 	// Before, if set, is called at the begin of each call and fails it with
 	// what it returns. A *kv.Error passes as it is; anything else is wrapped as
@@ -43,13 +43,16 @@ type Fake struct {
 	changed chan struct{} // closed and replaced at each revision
 	closed  bool
 	calls   map[string]int
+	leases  map[kv.LeaseID]*fakeLease
 	members []kv.Member
 	table   uint64 // Membership.Index
 }
 
 // NewFake returns an empty store, at revision 1.
 func NewFake() *Fake {
-	return &Fake{data: kvmodel.New(), changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
+	data := kvmodel.New()
+	data.LeaseKeys = MaxLeaseKeys
+	return &Fake{data: data, leases: map[kv.LeaseID]*fakeLease{}, changed: make(chan struct{}), calls: map[string]int{}, Sessions: NewSessions(),
 		table: 1, members: []kv.Member{{ID: FakeID, Addr: FakeAddr}}}
 }
 
@@ -61,10 +64,22 @@ func (f *Fake) Close() {
 }
 
 // Compact forgets the history below rev.
-func (f *Fake) Compact(rev kv.Revision) {
-	f.mu.Lock()
+func (f *Fake) Compact(ctx context.Context, rev kv.Revision) error {
+	err := f.begin(ctx, "Compact")
 	defer f.mu.Unlock()
-	f.data.Compacted = rev
+	switch {
+	case err != nil:
+		return err
+	case rev < 1:
+		err = fmt.Errorf("%w: revision %d", kv.ErrInvalidArgument, rev)
+	case rev <= f.data.Compacted:
+		err = &kv.CompactedError{Revision: rev, Compacted: f.data.Compacted}
+	case rev > f.data.Rev:
+		err = kv.ErrFutureRevision
+	default:
+		f.data.Compacted = rev
+	}
+	return fail("Compact", err)
 }
 
 // Calls returns how often op was called.
@@ -91,6 +106,7 @@ func (f *Fake) begin(ctx context.Context, op string) error {
 		err = f.Before(ctx, op)
 	}
 	f.mu.Lock()
+	f.expireLocked()
 	return fail(op, err)
 }
 
@@ -214,12 +230,14 @@ func (f *Fake) Set(ctx context.Context, key string, value []byte, opts ...kv.Set
 		err = fmt.Errorf("%w: revision %d", kv.ErrInvalidArgument, o.IfRevision)
 	case !f.holds(key, o.Conditional, o.IfRevision):
 		err = kv.ErrConflict
+	default:
+		err = f.mayAttach(key, o.Lease)
 	}
 	if err != nil {
 		return 0, fail("Set", err)
 	}
 	f.advance()
-	f.data.Put(key, value, 0)
+	f.data.Put(key, value, o.Lease)
 	return f.data.Rev, nil
 }
 

@@ -120,7 +120,8 @@ func (f *Fake) once(b *batch.Batch) ([]batch.Result, error) {
 }
 
 func same(a, b batch.Write) bool {
-	return a.Op == b.Op && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.Range == b.Range && a.Set == b.Set && a.Delete == b.Delete && reflect.DeepEqual(a.Txn, b.Txn)
+	return a.Op == b.Op && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.Range == b.Range && a.Set == b.Set && a.Delete == b.Delete &&
+		a.Lease == b.Lease && a.TTL == b.TTL && a.Revision == b.Revision && reflect.DeepEqual(a.Txn, b.Txn)
 }
 
 // write does an operation. Once its batch is taken nothing stops it.
@@ -134,10 +135,19 @@ func (f *Fake) write(w *batch.Write) (r batch.Result) {
 		if w.Set.Conditional {
 			opts = append(opts, kv.IfRevision(w.Set.IfRevision))
 		}
+		if w.Set.Lease != 0 {
+			opts = append(opts, kv.WithLease(w.Set.Lease))
+		}
 		r.Revision, r.Err = f.Set(ctx, w.Key, w.Value, opts...)
 	case w.Op == "Txn":
 		r.Txn, r.Err = f.Txn(ctx, w.Txn)
 		r.Revision = r.Txn.Revision
+	case w.Op == "Grant":
+		_, r.Err = f.Grant(ctx, w.TTL, kv.WithLeaseID(w.Lease))
+	case w.Op == "Compact":
+		r.Err = f.Compact(ctx, w.Revision)
+	case w.Op == "Revoke":
+		r.Err = f.Revoke(ctx, w.Lease)
 	default:
 		var opts []kv.DeleteOption
 		if w.Delete.Conditional {

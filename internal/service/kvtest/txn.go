@@ -45,7 +45,10 @@ func (f *Fake) Txn(ctx context.Context, t kv.Txn) (kv.TxnResult, error) {
 		return kv.TxnResult{}, err
 	}
 	before := f.data.Rev
-	res := f.data.Txn(&t)
+	res, err := f.data.Txn(&t)
+	if err != nil {
+		return kv.TxnResult{}, fail("Txn", err)
+	}
 	own(&res)
 	if f.data.Rev > before {
 		f.data.Rev--

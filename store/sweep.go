@@ -1,0 +1,252 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/replkv/replkv/kv"
+)
+
+// Removal of what the logical compaction has superseded: of a key's rows at or
+// below the compacted revision only the newest, the survivor, stays, and not even
+// it if it is a tombstone. Which keys have such rows, the revision index says, so
+// the work is in proportion to what has changed. It is done in steps, each a few
+// Pebble batches, at a limited rate; nothing that apply or readers wait for is
+// held.
+//
+// The row "swept" says how far it has come, on this member.
+//
+// Invariant: a key has at most one row at or below swept, and none that is a
+// tombstone, unless an index row above swept names the key.
+
+const (
+	// sweepStepBytes is the work of a step, more or less: an entry is handled as a
+	// whole, unless it removes more.
+	sweepStepBytes = 256 << 10
+	// sweepRateBytes is how much work is done in a second. Why not more: compactions
+	// do the same work once more, on the same disk as the log. Why not less: it
+	// must keep pace with the writes, which cost more each.
+	sweepRateBytes = 32 << 20
+	// sweepKeyBytes is what looking at a key counts.
+	sweepKeyBytes = 100
+)
+
+var sweptKey = metaKey("swept")
+
+func loadSwept(r pebble.Reader) (kv.Revision, error) {
+	b, err := getCopy(r, sweptKey)
+	if b == nil || err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: swept row of %d bytes", kv.ErrCorrupt, len(b))
+	}
+	return kv.Revision(binary.BigEndian.Uint64(b)), nil
+}
+
+// sweepStep is one step.
+type sweepStep struct {
+	it     *pebble.Iterator // over data
+	b      *pebble.Batch
+	target uint64 // the compacted revision
+	swept  uint64 // entries up to this revision are done
+	cost   int
+	bare   []byte
+	done   map[string]bool // keys that were looked at
+}
+
+// step sweeps a part. More says that something is left; cost is the work that was
+// done, in bytes.
+func (j *janitor) step() (cost int, more bool, err error) {
+	e, err := j.s.acquire()
+	if err != nil {
+		return 0, false, err
+	}
+	defer e.release()
+	st, err := loadState(e.db)
+	if err != nil {
+		return 0, false, err
+	}
+	swept, err := loadSwept(e.db)
+	if err != nil || swept >= st.Compacted {
+		return 0, false, err
+	}
+	w := &sweepStep{b: e.db.NewBatch(), target: uint64(st.Compacted), swept: uint64(swept), done: make(map[string]bool)}
+	defer func() { err = errors.Join(err, w.b.Close()) }()
+	if w.it, err = e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceData, bareEnd}, UpperBound: dataEnd()}); err != nil {
+		return 0, false, asCorrupt(err)
+	}
+	defer func() { err = errors.Join(err, asCorrupt(w.it.Close())) }()
+	if err := w.run(e.db, j.quit); err != nil {
+		return 0, false, err
+	}
+	// Index rows whose last revision is at or below the compacted one: a row that
+	// spans it stays.
+	lower, _ := spaceBounds(spaceIndex)
+	err = errors.Join(w.b.DeleteRange(lower, indexKey(w.swept+1, 0), nil),
+		w.b.Set(sweptKey, binary.BigEndian.AppendUint64(nil, w.swept), nil), w.b.Commit(pebble.NoSync))
+	return w.cost, w.swept < w.target, err
+}
+
+// run goes over the entries of the index above swept. An entry may have several
+// rows, under the same last revision.
+func (w *sweepStep) run(db *pebble.DB, quit <-chan struct{}) error {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: indexKey(w.swept+1, 0), UpperBound: indexKey(math.MaxUint64, 0)})
+	if err != nil {
+		return asCorrupt(err)
+	}
+	last := uint64(0) // of the entry under way
+	for ok := it.First(); ok; ok = it.Next() {
+		select {
+		case <-quit:
+			return errors.Join(kv.ErrClosed, it.Close())
+		default:
+		}
+		if r := binary.BigEndian.Uint64(it.Key()[1:]); r != last {
+			w.swept = max(w.swept, min(last, w.target))
+			if last = r; w.cost >= sweepStepBytes {
+				return it.Close()
+			}
+		}
+		whole, begins, err := w.row(it.Value())
+		if err != nil || !whole {
+			return errors.Join(err, it.Close())
+		}
+		if begins > w.target {
+			break
+		}
+	}
+	if err := errors.Join(asCorrupt(it.Error()), it.Close()); err != nil {
+		return err
+	}
+	w.swept = w.target // nothing above names what is below
+	return nil
+}
+
+// row handles the keys of an index row, and says at which revision it begins. Not
+// whole: the batch is full, and there is more to remove.
+func (w *sweepStep) row(b []byte) (whole bool, begins uint64, err error) {
+	whole, begins = true, math.MaxUint64
+	var failed error
+	_, err = decodeIndexRow(b, func(c IndexedChange) {
+		begins = min(begins, uint64(c.Revision))
+		if !whole || failed != nil || uint64(c.Revision) > w.target || w.done[string(c.Key)] {
+			return
+		}
+		if whole, failed = w.key(c.Key); whole {
+			w.done[string(c.Key)] = true
+		}
+	})
+	w.cost += len(b)
+	return whole, begins, errors.Join(err, failed)
+}
+
+// key removes what a key's survivor has superseded, as far as the batch holds.
+// Settling the survivor comes before the removal of its elders, or with it: they
+// say when the key was created. A tombstone goes last, or with its elders: alone,
+// it would uncover them.
+func (w *sweepStep) key(key []byte) (whole bool, err error) {
+	it := w.it
+	w.cost += sweepKeyBytes + len(key)
+	w.bare = appendBare(w.bare[:0], key)
+	same := func() bool { k := it.Key(); return string(k[:split(k)]) == string(w.bare) }
+	if !it.SeekGE(appendVersion(slices.Clone(w.bare), w.target)) || !same() {
+		return true, asCorrupt(it.Error())
+	}
+	h, _, err := headAt(it)
+	if err != nil {
+		return false, err
+	}
+	survivor, size := slices.Clone(it.Key()), rowSize(it)
+	if more := it.Next() && same(); more && !h.tomb && !h.row.resolved {
+		it.SeekGE(survivor)
+		if h, _, err = headAt(it); err != nil {
+			return false, err
+		}
+		if err := settleRow(w.b, it, &h); err != nil {
+			return false, err
+		}
+		w.cost += int(size)
+		it.SeekGE(survivor)
+		it.Next()
+	}
+	for ; it.Valid() && same(); it.Next() {
+		if w.b.Len() >= sweepStepBytes || w.cost >= 2*sweepStepBytes {
+			return false, nil
+		}
+		n := rowSize(it)
+		if err := w.b.DeleteSized(it.Key(), n, nil); err != nil {
+			return false, err
+		}
+		w.cost += len(it.Key()) + int(n)
+	}
+	if err := asCorrupt(it.Error()); err != nil || !h.tomb {
+		return true, err
+	}
+	return true, w.b.DeleteSized(survivor, size, nil)
+}
+
+// rowSize returns the length of the value under the iterator without fetching
+// it: a second fetch would invalidate what the first returned.
+func rowSize(it *pebble.Iterator) uint32 {
+	v := it.LazyValue()
+	return uint32(v.Len())
+}
+
+// RevisionAt returns the newest revision that is at least as old as a replicated
+// time, in Unix milliseconds; 0 if there is none above the compacted revision.
+func (s *Store) RevisionAt(timeMillis uint64) (kv.Revision, error) {
+	e, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer e.release()
+	snap := e.db.NewSnapshot()
+	defer snap.Close()
+	st, err := loadState(snap)
+	if err != nil {
+		return 0, err
+	}
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: indexKey(uint64(st.Compacted)+1, 0), UpperBound: indexKey(math.MaxUint64, 0)})
+	if err != nil {
+		return 0, asCorrupt(err)
+	}
+	defer it.Close()
+	// Replicated time never falls, so the entries can be searched. Of low all is
+	// old enough, of high nothing.
+	low, high := uint64(st.Compacted), uint64(st.Revision)+1
+	for high-low > 1 {
+		mid := low + (high-low)/2
+		if !it.SeekGE(indexKey(mid, 0)) {
+			if err := asCorrupt(it.Error()); err != nil {
+				return 0, err
+			}
+			high = mid
+			continue
+		}
+		at, err := decodeIndexRow(it.Value(), func(IndexedChange) {})
+		switch last := binary.BigEndian.Uint64(it.Key()[1:]); {
+		case err != nil:
+			return 0, err
+		case at <= timeMillis:
+			low = last
+		default: // the entry that has mid is too young
+			high = mid
+		}
+	}
+	if low <= uint64(st.Compacted) {
+		return 0, nil
+	}
+	return kv.Revision(low), nil
+}
+
+// pace returns how long to rest after work.
+func pace(cost int) time.Duration {
+	return time.Duration(cost) * time.Second / sweepRateBytes
+}
