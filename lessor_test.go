@@ -54,3 +54,26 @@ func TestCloseEndsKeepAlive(t *testing.T) {
 		t.Errorf("KeepAlive: %v", err)
 	}
 }
+
+// TestLeaseCallsAreBounded: who comes too many is told so at once, and who leaves
+// makes room.
+func TestLeaseCallsAreBounded(t *testing.T) {
+	var c leaseCalls
+	c.init(&DB{}, true)
+	for range maxLeaseCalls {
+		if err := c.add(new(leaseCall)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := c.queue[0]
+	if _, err := c.do(t.Context(), t.Context(), 1); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("one too many: %v", err)
+	}
+	c.leave(first)
+	if err := c.add(first); err != nil {
+		t.Errorf("one has left: %v", err)
+	}
+	if calls, _ := c.take(); len(calls) != maxLeaseIDs {
+		t.Errorf("a request of %d leases", len(calls))
+	}
+}
