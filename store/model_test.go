@@ -301,6 +301,12 @@ func openMem(t *testing.T, fs vfs.FS) *Store {
 }
 
 func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
+	runHistory(t, rng, sc, func(s *Store, m *model) { checkReads(t, rng, s, m) })
+}
+
+// runHistory applies the script in pieces, disturbs the store in between, and
+// has it checked.
+func runHistory(t *testing.T, rng *rand.Rand, sc *script, check func(s *Store, m *model)) {
 	fs := vfs.NewCrashableMem()
 	s := openMem(t, fs)
 	durable := uint64(0)
@@ -320,13 +326,13 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 		next += n
 		m := *sc.final
 		m.rev, m.compacted = sc.models[next-1].rev, sc.models[next-1].compacted
-		checkReads(t, rng, s, &m)
+		check(s, &m)
 		switch rng.IntN(8) {
 		case 0:
 			if err := s.Sweep(); err != nil {
 				t.Fatal(err)
 			}
-			checkReads(t, rng, s, &m)
+			check(s, &m)
 		case 1:
 			if durable, err = s.Flush(); err != nil || durable != s.State().Index {
 				t.Fatalf("flush: %d, %v; applied %d", durable, err, s.State().Index)
@@ -352,14 +358,14 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 		case 4:
 			s = moveByCheckpoint(t, s, &fs)
 			durable = s.State().Index
-			checkReads(t, rng, s, &m)
+			check(s, &m)
 		case 5:
 			for _, k := range keysPool {
 				if err := s.janitor.settleKey(k); err != nil {
 					t.Fatal(err)
 				}
 			}
-			checkReads(t, rng, s, &m)
+			check(s, &m)
 		}
 	}
 }
