@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/watch"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 	"github.com/replkv/replkv/transport"
@@ -41,6 +42,7 @@ type DB struct {
 	entries *entryQueue
 	writes  *writer
 	reads   *reads
+	watches *watch.Hub
 	peers   neighbours
 	proof   proof
 	members *members

@@ -133,4 +133,5 @@ func (db *DB) published() {
 	db.proof.applied()
 	db.applied.advance(st.Index)
 	db.revisions.advance(uint64(st.Revision))
+	db.watches.Published()
 }

@@ -22,6 +22,10 @@ type (
 	DeleteOption   = kv.DeleteOption
 	ScanOption     = kv.ScanOption
 	ReadOption     = kv.ReadOption
+	WatchOption    = kv.WatchOption
+	Change         = kv.Change
+	Event          = kv.Event
+	EventKind      = kv.EventKind
 	WriteCondition = kv.WriteCondition
 	Member         = kv.Member
 	Membership     = kv.Membership
@@ -33,6 +37,12 @@ const (
 	OutcomeUnknown = kv.OutcomeUnknown
 	OutcomeNotDone = kv.OutcomeNotDone
 	OutcomeDone    = kv.OutcomeDone
+)
+
+// What an event of a Watch tells.
+const (
+	EventPut    = kv.EventPut
+	EventDelete = kv.EventDelete
 )
 
 // Sentinel errors; test with errors.Is.
@@ -112,6 +122,25 @@ func IfAbsent() SetOption { return kv.IfAbsent() }
 
 // ReturnPrev asks for the deleted items.
 func ReturnPrev() DeleteOption { return kv.ReturnPrev() }
+
+// FromRevision begins a Watch with the events of revision r.
+func FromRevision(r Revision) WatchOption { return kv.FromRevision(r) }
+
+// AfterRevision begins a Watch right after revision r, without a gap.
+func AfterRevision(r Revision) WatchOption { return kv.AfterRevision(r) }
+
+// WithPrevious asks a Watch for the item as it was before each event.
+func WithPrevious() WatchOption { return kv.WithPrevious() }
+
+// OnlyPuts leaves deletes out of a Watch.
+func OnlyPuts() WatchOption { return kv.OnlyPuts() }
+
+// OnlyDeletes leaves puts out of a Watch.
+func OnlyDeletes() WatchOption { return kv.OnlyDeletes() }
+
+// WithProgress has a Watch tell how far it is whenever nothing was delivered for
+// so long.
+func WithProgress(interval time.Duration) WatchOption { return kv.WithProgress(interval) }
 
 // IfMembership makes a membership change conditional on Membership.Index.
 func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }

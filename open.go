@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/internal/watch"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/raftlog"
@@ -356,6 +357,7 @@ func (db *DB) parts() {
 	db.limits.db = db
 	db.writes = newWriter(db)
 	db.reads = newReads(db)
+	db.watches = watch.NewHub(db.state, watch.Limits{})
 	if first, err := db.guard.FirstIndex(); err == nil {
 		db.snaps.logBytes.Store(db.guard.BytesFrom(first)) // a member that restarts often truncates, too
 	}
@@ -402,6 +404,7 @@ func (db *DB) run() {
 	}
 	db.background(db.writes.run)
 	db.background(db.reads.run)
+	db.background(func() { db.watches.Run(db.ctx) })
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

@@ -76,6 +76,58 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{0}
 }
 
+type Event_Kind int32
+
+const (
+	Event_KIND_UNSPECIFIED Event_Kind = 0
+	Event_KIND_PUT         Event_Kind = 1
+	Event_KIND_DELETE      Event_Kind = 2 // item has key and mod_revision
+	Event_KIND_PREVIOUS    Event_Kind = 3 // not an event: prev belongs to the event before, both did not fit one message
+)
+
+// Enum value maps for Event_Kind.
+var (
+	Event_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_PUT",
+		2: "KIND_DELETE",
+		3: "KIND_PREVIOUS",
+	}
+	Event_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_PUT":         1,
+		"KIND_DELETE":      2,
+		"KIND_PREVIOUS":    3,
+	}
+)
+
+func (x Event_Kind) Enum() *Event_Kind {
+	p := new(Event_Kind)
+	*p = x
+	return p
+}
+
+func (x Event_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Event_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_replkv_v1_replkv_proto_enumTypes[1].Descriptor()
+}
+
+func (Event_Kind) Type() protoreflect.EnumType {
+	return &file_api_replkv_v1_replkv_proto_enumTypes[1]
+}
+
+func (x Event_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Event_Kind.Descriptor instead.
+func (Event_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18, 0}
+}
+
 type Item struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Key            []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -971,6 +1023,220 @@ func (x *ScanResponse) GetItems() []*Item {
 	return nil
 }
 
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	AfterRevision *int64                 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3,oneof" json:"after_revision,omitempty"` // unset: after what is committed now
+	WithPrevious  bool                   `protobuf:"varint,3,opt,name=with_previous,json=withPrevious,proto3" json:"with_previous,omitempty"`
+	OnlyPuts      bool                   `protobuf:"varint,4,opt,name=only_puts,json=onlyPuts,proto3" json:"only_puts,omitempty"`
+	OnlyDeletes   bool                   `protobuf:"varint,5,opt,name=only_deletes,json=onlyDeletes,proto3" json:"only_deletes,omitempty"`
+	ProgressMs    int64                  `protobuf:"varint,6,opt,name=progress_ms,json=progressMs,proto3" json:"progress_ms,omitempty"` // 0: no progress but the first; else at least 10
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *WatchRequest) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetAfterRevision() int64 {
+	if x != nil && x.AfterRevision != nil {
+		return *x.AfterRevision
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetWithPrevious() bool {
+	if x != nil {
+		return x.WithPrevious
+	}
+	return false
+}
+
+func (x *WatchRequest) GetOnlyPuts() bool {
+	if x != nil {
+		return x.OnlyPuts
+	}
+	return false
+}
+
+func (x *WatchRequest) GetOnlyDeletes() bool {
+	if x != nil {
+		return x.OnlyDeletes
+	}
+	return false
+}
+
+func (x *WatchRequest) GetProgressMs() int64 {
+	if x != nil {
+		return x.ProgressMs
+	}
+	return 0
+}
+
+// All events of one revision, or a part of them. A message stays below the
+// default message limit of gRPC.
+type WatchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Events        []*Event               `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	Progress      bool                   `protobuf:"varint,3,opt,name=progress,proto3" json:"progress,omitempty"`   // every event up to the revision has been sent
+	Continued     bool                   `protobuf:"varint,4,opt,name=continued,proto3" json:"continued,omitempty"` // more of this revision follows in the next message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WatchResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetProgress() bool {
+	if x != nil {
+		return x.Progress
+	}
+	return false
+}
+
+func (x *WatchResponse) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          Event_Kind             `protobuf:"varint,1,opt,name=kind,proto3,enum=replkv.v1.Event_Kind" json:"kind,omitempty"`
+	Item          *Item                  `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	Prev          *Item                  `protobuf:"bytes,3,opt,name=prev,proto3" json:"prev,omitempty"` // with_previous: what the key held before, unless it was absent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Event) GetKind() Event_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Event_KIND_UNSPECIFIED
+}
+
+func (x *Event) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *Event) GetPrev() *Item {
+	if x != nil {
+		return x.Prev
+	}
+	return nil
+}
+
 type OpenSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -979,7 +1245,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1257,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[16]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1270,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{16}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
 }
 
 type OpenSessionResponse struct {
@@ -1016,7 +1282,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1294,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[17]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1307,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{17}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OpenSessionResponse) GetSession() []byte {
@@ -1066,7 +1332,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1344,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[18]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1357,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{18}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WriteRequest) GetSession() []byte {
@@ -1136,7 +1402,7 @@ type WriteOperation struct {
 
 func (x *WriteOperation) Reset() {
 	*x = WriteOperation{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1414,7 @@ func (x *WriteOperation) String() string {
 func (*WriteOperation) ProtoMessage() {}
 
 func (x *WriteOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[19]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1427,7 @@ func (x *WriteOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOperation.ProtoReflect.Descriptor instead.
 func (*WriteOperation) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{19}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WriteOperation) GetOperation() isWriteOperation_Operation {
@@ -1232,7 +1498,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1510,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[20]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1523,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{20}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WriteResponse) GetResults() []*WriteResult {
@@ -1279,7 +1545,7 @@ type WriteResult struct {
 
 func (x *WriteResult) Reset() {
 	*x = WriteResult{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1557,7 @@ func (x *WriteResult) String() string {
 func (*WriteResult) ProtoMessage() {}
 
 func (x *WriteResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[21]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1570,7 @@ func (x *WriteResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResult.ProtoReflect.Descriptor instead.
 func (*WriteResult) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{21}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WriteResult) GetRevision() int64 {
@@ -1343,7 +1609,7 @@ type RevisionRequest struct {
 
 func (x *RevisionRequest) Reset() {
 	*x = RevisionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1621,7 @@ func (x *RevisionRequest) String() string {
 func (*RevisionRequest) ProtoMessage() {}
 
 func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[22]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1634,7 @@ func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRequest.ProtoReflect.Descriptor instead.
 func (*RevisionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{22}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
 }
 
 type RevisionResponse struct {
@@ -1380,7 +1646,7 @@ type RevisionResponse struct {
 
 func (x *RevisionResponse) Reset() {
 	*x = RevisionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1658,7 @@ func (x *RevisionResponse) String() string {
 func (*RevisionResponse) ProtoMessage() {}
 
 func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[23]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1671,7 @@ func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionResponse.ProtoReflect.Descriptor instead.
 func (*RevisionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{23}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevisionResponse) GetRevision() int64 {
@@ -1423,7 +1689,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1701,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1714,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusResponse struct {
@@ -1480,7 +1746,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1758,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1771,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -1667,7 +1933,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1945,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1958,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Member) GetId() string {
@@ -1736,7 +2002,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2014,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2027,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -1805,7 +2071,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2083,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2096,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -1872,7 +2138,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2150,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2163,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -1922,7 +2188,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2200,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2213,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -1962,7 +2228,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2240,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2253,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -2022,7 +2288,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2300,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2313,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -2081,7 +2347,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2359,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2372,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -2133,7 +2399,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2411,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2424,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -2184,7 +2450,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2462,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2475,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -2227,7 +2493,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2505,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2518,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 type TextSetRequest struct {
@@ -2265,7 +2531,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2543,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2556,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -2316,7 +2582,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2594,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2607,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -2360,7 +2626,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2638,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2651,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -2404,7 +2670,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2682,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2695,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -2448,7 +2714,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +2726,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +2739,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -2492,7 +2758,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2770,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2783,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -2543,7 +2809,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2821,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2834,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -2684,7 +2950,30 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\areverse\x18\x04 \x01(\bR\areverse\x12\x1b\n" +
 	"\tkeys_only\x18\x05 \x01(\bR\bkeysOnly\"5\n" +
 	"\fScanResponse\x12%\n" +
-	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\x14\n" +
+	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\xfb\x01\n" +
+	"\fWatchRequest\x12&\n" +
+	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x12*\n" +
+	"\x0eafter_revision\x18\x02 \x01(\x03H\x00R\rafterRevision\x88\x01\x01\x12#\n" +
+	"\rwith_previous\x18\x03 \x01(\bR\fwithPrevious\x12\x1b\n" +
+	"\tonly_puts\x18\x04 \x01(\bR\bonlyPuts\x12!\n" +
+	"\fonly_deletes\x18\x05 \x01(\bR\vonlyDeletes\x12\x1f\n" +
+	"\vprogress_ms\x18\x06 \x01(\x03R\n" +
+	"progressMsB\x11\n" +
+	"\x0f_after_revision\"\x8f\x01\n" +
+	"\rWatchResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12(\n" +
+	"\x06events\x18\x02 \x03(\v2\x10.replkv.v1.EventR\x06events\x12\x1a\n" +
+	"\bprogress\x18\x03 \x01(\bR\bprogress\x12\x1c\n" +
+	"\tcontinued\x18\x04 \x01(\bR\tcontinued\"\xcc\x01\n" +
+	"\x05Event\x12)\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x15.replkv.v1.Event.KindR\x04kind\x12#\n" +
+	"\x04item\x18\x02 \x01(\v2\x0f.replkv.v1.ItemR\x04item\x12#\n" +
+	"\x04prev\x18\x03 \x01(\v2\x0f.replkv.v1.ItemR\x04prev\"N\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bKIND_PUT\x10\x01\x12\x0f\n" +
+	"\vKIND_DELETE\x10\x02\x12\x11\n" +
+	"\rKIND_PREVIOUS\x10\x03\"\x14\n" +
 	"\x12OpenSessionRequest\"/\n" +
 	"\x13OpenSessionResponse\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\"\x92\x01\n" +
@@ -2802,14 +3091,15 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xc4\x04\n" +
+	"\fOUTCOME_DONE\x10\x022\x82\x05\n" +
 	"\x02KV\x124\n" +
 	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
 	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
 	"\x03Set\x12\x15.replkv.v1.SetRequest\x1a\x16.replkv.v1.SetResponse\x12=\n" +
 	"\x06Delete\x12\x18.replkv.v1.DeleteRequest\x1a\x19.replkv.v1.DeleteResponse\x12G\n" +
 	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x129\n" +
-	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
+	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12<\n" +
+	"\x05Watch\x12\x17.replkv.v1.WatchRequest\x1a\x18.replkv.v1.WatchResponse0\x01\x12C\n" +
 	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
 	"\x05Write\x12\x17.replkv.v1.WriteRequest\x1a\x18.replkv.v1.WriteResponse2\xe4\x03\n" +
@@ -2838,125 +3128,136 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 	return file_api_replkv_v1_replkv_proto_rawDescData
 }
 
-var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
-	(*Item)(nil),                       // 1: replkv.v1.Item
-	(*Range)(nil),                      // 2: replkv.v1.Range
-	(*ReadOptions)(nil),                // 3: replkv.v1.ReadOptions
-	(*Condition)(nil),                  // 4: replkv.v1.Condition
-	(*GetRequest)(nil),                 // 5: replkv.v1.GetRequest
-	(*GetResponse)(nil),                // 6: replkv.v1.GetResponse
-	(*GetManyRequest)(nil),             // 7: replkv.v1.GetManyRequest
-	(*GetManyResponse)(nil),            // 8: replkv.v1.GetManyResponse
-	(*GetManyResult)(nil),              // 9: replkv.v1.GetManyResult
-	(*SetRequest)(nil),                 // 10: replkv.v1.SetRequest
-	(*SetResponse)(nil),                // 11: replkv.v1.SetResponse
-	(*DeleteRequest)(nil),              // 12: replkv.v1.DeleteRequest
-	(*DeleteRangeRequest)(nil),         // 13: replkv.v1.DeleteRangeRequest
-	(*DeleteResponse)(nil),             // 14: replkv.v1.DeleteResponse
-	(*ScanRequest)(nil),                // 15: replkv.v1.ScanRequest
-	(*ScanResponse)(nil),               // 16: replkv.v1.ScanResponse
-	(*OpenSessionRequest)(nil),         // 17: replkv.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 18: replkv.v1.OpenSessionResponse
-	(*WriteRequest)(nil),               // 19: replkv.v1.WriteRequest
-	(*WriteOperation)(nil),             // 20: replkv.v1.WriteOperation
-	(*WriteResponse)(nil),              // 21: replkv.v1.WriteResponse
-	(*WriteResult)(nil),                // 22: replkv.v1.WriteResult
-	(*RevisionRequest)(nil),            // 23: replkv.v1.RevisionRequest
-	(*RevisionResponse)(nil),           // 24: replkv.v1.RevisionResponse
-	(*StatusRequest)(nil),              // 25: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 26: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 27: replkv.v1.Member
-	(*PeerState)(nil),                  // 28: replkv.v1.PeerState
-	(*Election)(nil),                   // 29: replkv.v1.Election
-	(*Membership)(nil),                 // 30: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 31: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 32: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 33: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 34: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 35: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 36: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 37: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 38: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 39: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 40: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 41: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 42: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 43: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 44: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 45: google.protobuf.Timestamp
+	(Event_Kind)(0),                    // 1: replkv.v1.Event.Kind
+	(*Item)(nil),                       // 2: replkv.v1.Item
+	(*Range)(nil),                      // 3: replkv.v1.Range
+	(*ReadOptions)(nil),                // 4: replkv.v1.ReadOptions
+	(*Condition)(nil),                  // 5: replkv.v1.Condition
+	(*GetRequest)(nil),                 // 6: replkv.v1.GetRequest
+	(*GetResponse)(nil),                // 7: replkv.v1.GetResponse
+	(*GetManyRequest)(nil),             // 8: replkv.v1.GetManyRequest
+	(*GetManyResponse)(nil),            // 9: replkv.v1.GetManyResponse
+	(*GetManyResult)(nil),              // 10: replkv.v1.GetManyResult
+	(*SetRequest)(nil),                 // 11: replkv.v1.SetRequest
+	(*SetResponse)(nil),                // 12: replkv.v1.SetResponse
+	(*DeleteRequest)(nil),              // 13: replkv.v1.DeleteRequest
+	(*DeleteRangeRequest)(nil),         // 14: replkv.v1.DeleteRangeRequest
+	(*DeleteResponse)(nil),             // 15: replkv.v1.DeleteResponse
+	(*ScanRequest)(nil),                // 16: replkv.v1.ScanRequest
+	(*ScanResponse)(nil),               // 17: replkv.v1.ScanResponse
+	(*WatchRequest)(nil),               // 18: replkv.v1.WatchRequest
+	(*WatchResponse)(nil),              // 19: replkv.v1.WatchResponse
+	(*Event)(nil),                      // 20: replkv.v1.Event
+	(*OpenSessionRequest)(nil),         // 21: replkv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 22: replkv.v1.OpenSessionResponse
+	(*WriteRequest)(nil),               // 23: replkv.v1.WriteRequest
+	(*WriteOperation)(nil),             // 24: replkv.v1.WriteOperation
+	(*WriteResponse)(nil),              // 25: replkv.v1.WriteResponse
+	(*WriteResult)(nil),                // 26: replkv.v1.WriteResult
+	(*RevisionRequest)(nil),            // 27: replkv.v1.RevisionRequest
+	(*RevisionResponse)(nil),           // 28: replkv.v1.RevisionResponse
+	(*StatusRequest)(nil),              // 29: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 30: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 31: replkv.v1.Member
+	(*PeerState)(nil),                  // 32: replkv.v1.PeerState
+	(*Election)(nil),                   // 33: replkv.v1.Election
+	(*Membership)(nil),                 // 34: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 35: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 36: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 37: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 38: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 39: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 40: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 41: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 42: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 43: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 44: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 45: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 46: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 47: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 48: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 49: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
-	3,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
-	1,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
-	9,  // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
-	1,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
-	4,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
-	4,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
-	2,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
-	1,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
-	2,  // 8: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
-	3,  // 9: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
-	1,  // 10: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
-	20, // 11: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
-	10, // 12: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
-	12, // 13: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
-	13, // 14: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
-	22, // 15: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	1,  // 16: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	27, // 17: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	45, // 18: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	29, // 19: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	28, // 20: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	45, // 21: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	45, // 22: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	27, // 23: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 24: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	5,  // 25: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	7,  // 26: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	10, // 27: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	12, // 28: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	13, // 29: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	15, // 30: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	23, // 31: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	17, // 32: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	19, // 33: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	25, // 34: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	31, // 35: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	32, // 36: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	33, // 37: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	34, // 38: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	35, // 39: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	36, // 40: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	38, // 41: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	40, // 42: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	42, // 43: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	6,  // 44: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	8,  // 45: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	11, // 46: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	14, // 47: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	14, // 48: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	16, // 49: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	24, // 50: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	18, // 51: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	21, // 52: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	26, // 53: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	30, // 54: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	30, // 55: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	30, // 56: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	30, // 57: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	30, // 58: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	37, // 59: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	39, // 60: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	41, // 61: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	43, // 62: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	44, // [44:63] is the sub-list for method output_type
-	25, // [25:44] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	4,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
+	2,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
+	10, // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
+	2,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
+	5,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
+	5,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
+	3,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
+	2,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
+	3,  // 8: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
+	4,  // 9: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
+	2,  // 10: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
+	3,  // 11: replkv.v1.WatchRequest.range:type_name -> replkv.v1.Range
+	20, // 12: replkv.v1.WatchResponse.events:type_name -> replkv.v1.Event
+	1,  // 13: replkv.v1.Event.kind:type_name -> replkv.v1.Event.Kind
+	2,  // 14: replkv.v1.Event.item:type_name -> replkv.v1.Item
+	2,  // 15: replkv.v1.Event.prev:type_name -> replkv.v1.Item
+	24, // 16: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
+	11, // 17: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
+	13, // 18: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
+	14, // 19: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
+	26, // 20: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	2,  // 21: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	31, // 22: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	49, // 23: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	33, // 24: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	32, // 25: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	49, // 26: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	49, // 27: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	31, // 28: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 29: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	6,  // 30: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	8,  // 31: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	11, // 32: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	13, // 33: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	14, // 34: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	16, // 35: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	18, // 36: replkv.v1.KV.Watch:input_type -> replkv.v1.WatchRequest
+	27, // 37: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	21, // 38: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	23, // 39: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	29, // 40: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	35, // 41: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	36, // 42: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	37, // 43: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	38, // 44: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	39, // 45: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	40, // 46: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	42, // 47: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	44, // 48: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	46, // 49: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	7,  // 50: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	9,  // 51: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	12, // 52: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	15, // 53: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	15, // 54: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	17, // 55: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	19, // 56: replkv.v1.KV.Watch:output_type -> replkv.v1.WatchResponse
+	28, // 57: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	22, // 58: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	25, // 59: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	30, // 60: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	34, // 61: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	34, // 62: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	34, // 63: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	34, // 64: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	34, // 65: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	41, // 66: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	43, // 67: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	45, // 68: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	47, // 69: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	50, // [50:70] is the sub-list for method output_type
+	30, // [30:50] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -2964,22 +3265,23 @@ func file_api_replkv_v1_replkv_proto_init() {
 	if File_api_replkv_v1_replkv_proto != nil {
 		return
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[19].OneofWrappers = []any{
+	file_api_replkv_v1_replkv_proto_msgTypes[16].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[22].OneofWrappers = []any{
 		(*WriteOperation_Set)(nil),
 		(*WriteOperation_Delete)(nil),
 		(*WriteOperation_DeleteRange)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[31].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[32].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[33].OneofWrappers = []any{}
 	file_api_replkv_v1_replkv_proto_msgTypes[34].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[35].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[36].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   44,
+			NumEnums:      2,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -29,6 +29,7 @@ const (
 	KV_Delete_FullMethodName      = "/replkv.v1.KV/Delete"
 	KV_DeleteRange_FullMethodName = "/replkv.v1.KV/DeleteRange"
 	KV_Scan_FullMethodName        = "/replkv.v1.KV/Scan"
+	KV_Watch_FullMethodName       = "/replkv.v1.KV/Watch"
 	KV_Revision_FullMethodName    = "/replkv.v1.KV/Revision"
 	KV_OpenSession_FullMethodName = "/replkv.v1.KV/OpenSession"
 	KV_Write_FullMethodName       = "/replkv.v1.KV/Write"
@@ -49,6 +50,10 @@ type KVClient interface {
 	DeleteRange(ctx context.Context, in *DeleteRangeRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Scan streams the items of a range, as of one revision.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error)
+	// Watch streams the changes of a range, each once, in order, until the caller
+	// ends it. The first message is a progress that tells after which revision the
+	// watch begins: with it, or a later one, another member can go on.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 	Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
@@ -137,6 +142,25 @@ func (c *kVClient) Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KV_ScanClient = grpc.ServerStreamingClient[ScanResponse]
 
+func (c *kVClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[1], KV_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
 func (c *kVClient) Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevisionResponse)
@@ -182,6 +206,10 @@ type KVServer interface {
 	DeleteRange(context.Context, *DeleteRangeRequest) (*DeleteResponse, error)
 	// Scan streams the items of a range, as of one revision.
 	Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error
+	// Watch streams the changes of a range, each once, in order, until the caller
+	// ends it. The first message is a progress that tells after which revision the
+	// watch begins: with it, or a later one, another member can go on.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	Revision(context.Context, *RevisionRequest) (*RevisionResponse, error)
 	// OpenSession and Write are how a client has its writes done exactly once,
 	// whatever is lost on the way. The client packages use them; a script does
@@ -218,6 +246,9 @@ func (UnimplementedKVServer) DeleteRange(context.Context, *DeleteRangeRequest) (
 }
 func (UnimplementedKVServer) Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error {
 	return status.Error(codes.Unimplemented, "method Scan not implemented")
+}
+func (UnimplementedKVServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedKVServer) Revision(context.Context, *RevisionRequest) (*RevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revision not implemented")
@@ -350,6 +381,17 @@ func _KV_Scan_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KV_ScanServer = grpc.ServerStreamingServer[ScanResponse]
 
+func _KV_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(KVServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
 func _KV_Revision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevisionRequest)
 	if err := dec(in); err != nil {
@@ -448,6 +490,11 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Scan",
 			Handler:       _KV_Scan_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _KV_Watch_Handler,
 			ServerStreams: true,
 		},
 	},

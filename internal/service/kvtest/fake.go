@@ -57,6 +57,7 @@ func (f *Fake) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
+	f.tellLocked()
 }
 
 // Compact forgets the history below rev.
@@ -64,6 +65,7 @@ func (f *Fake) Compact(rev kv.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.compacted = rev
+	f.tellLocked()
 }
 
 // Calls returns how often op was called.
@@ -146,6 +148,10 @@ func (f *Fake) holds(key string, conditional bool, want kv.Revision) bool {
 // advance begins a new revision.
 func (f *Fake) advance() {
 	f.rev++
+	f.tellLocked()
+}
+
+func (f *Fake) tellLocked() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }

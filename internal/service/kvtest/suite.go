@@ -32,6 +32,18 @@ func Run(t *testing.T, open func(t *testing.T) kv.KV) {
 		"Ownership":      ownership,
 		"EndedContext":   endedContext,
 		"ExpiredContext": expiredContext,
+
+		"Watch":          watches,
+		"WatchResume":    watchResume,
+		"WatchFilters":   watchFilters,
+		"WatchPrevious":  watchPrevious,
+		"WatchAtomic":    watchAtomic,
+		"WatchLarge":     watchLarge,
+		"WatchProgress":  watchProgress,
+		"WatchEnds":      watchEnds,
+		"WatchInvalid":   watchInvalid,
+		"WatchOwnership": watchOwnership,
+		"WatchSnapshot":  watchSnapshot,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
