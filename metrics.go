@@ -20,6 +20,10 @@ type Metrics struct {
 	Applied      uint64 // log entries applied
 	AppliedBytes uint64 // of them
 
+	// WatchDemotions counts the times that a watcher was too slow for its queue and
+	// went on from the history on disk: nothing is lost.
+	WatchDemotions uint64
+
 	LeaderChanges      uint64 // seen by this member
 	SnapshotsTaken     uint64 // log truncations
 	SnapshotsSent      uint64 // to followers, begun
@@ -48,7 +52,8 @@ func (db *DB) Metrics() Metrics {
 		Writes: c.writes.Load(), WriteErrors: c.writeErrors.Load(), Reads: c.reads.Load(), Overloaded: c.overloaded.Load(),
 		Batches: c.batches.Load(), Entries: c.entries.Load(), EntryBytes: c.entryBytes.Load(), ReadRounds: c.readRounds.Load(),
 		Applied: c.applied.Load(), AppliedBytes: c.appliedBytes.Load(),
-		LeaderChanges: c.leaderChanges.Load(), SnapshotsTaken: c.snapshotsTaken.Load(), SnapshotsSent: c.snapshotsSent.Load(),
+		WatchDemotions: db.watches.Demotions(),
+		LeaderChanges:  c.leaderChanges.Load(), SnapshotsTaken: c.snapshotsTaken.Load(), SnapshotsSent: c.snapshotsSent.Load(),
 		SnapshotsInstalled: c.snapshotsInstalled.Load(),
 		WriteLatency:       c.writeLatency.read(), SyncLatency: c.syncLatency.read(),
 	}

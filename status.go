@@ -1,10 +1,12 @@
 package replkv
 
 import (
+	"context"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/internal/hook"
 )
 
@@ -28,6 +30,7 @@ type Status struct {
 
 	Revision          Revision // of this member's state
 	CompactedRevision Revision
+	Watchers          int   // Watch loops under way on this member
 	StateBytes        int64 // on disk
 	LogBytes          int64 // of the entries in the log
 	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
@@ -70,7 +73,7 @@ func (db *DB) Status() Status {
 	s := Status{ID: db.cfg.ID, Addr: db.cfg.Addr, Role: "stopped", AppliedIndex: st.Index, Term: db.raft.CurrentTerm(),
 		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(), MembershipIndex: st.ConfigIndex,
 		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
-		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk()}
+		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Watchers: db.watches.Watchers()}
 	leads := false
 	if s.Err == nil {
 		s.Role = role(db.raft.State())
@@ -137,6 +140,14 @@ func (db *DB) insides() hook.Insides {
 			first, _ := db.guard.FirstIndex()
 			return first
 		},
+		Compact: func(ctx context.Context, rev int64) error {
+			res, _, err := db.commit(ctx, unsessioned(&command.Op{Kind: command.Compact, Revision: uint64(rev)}))
+			if err != nil {
+				return err
+			}
+			return db.statusError("Compact", &res.Ops[0])
+		},
+		Sweep: db.state.Sweep,
 		Leaks: func() string {
 			db.mu.Lock()
 			defer db.mu.Unlock()

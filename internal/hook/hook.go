@@ -4,6 +4,7 @@
 package hook
 
 import (
+	"context"
 	"time"
 
 	"github.com/replkv/replkv/store/disk"
@@ -41,6 +42,10 @@ type Insides struct {
 	Installed func() int
 	// FirstIndex is that of the oldest entry in the log.
 	FirstIndex func() uint64
+	// Compact has the cluster forget the history below a revision, and Sweep has
+	// this member remove it.
+	Compact func(ctx context.Context, revision int64) error
+	Sweep   func() error
 	// Leaks tells what of the store is still there after Close; "" if nothing.
 	Leaks func() string
 }
