@@ -45,6 +45,12 @@ const (
 	EventDelete = kv.EventDelete
 )
 
+// Bounds of a Watch.
+const (
+	MinProgress      = kv.MinProgress      // the shortest interval of WithProgress
+	MaxPreviousBytes = kv.MaxPreviousBytes // of the previous items of one Change
+)
+
 // Sentinel errors; test with errors.Is.
 var (
 	ErrNotFound          = kv.ErrNotFound

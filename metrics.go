@@ -20,14 +20,14 @@ type Metrics struct {
 	Applied      uint64 // log entries applied
 	AppliedBytes uint64 // of them
 
-	// WatchDemotions counts the times that a watcher was too slow for its queue and
-	// went on from the history on disk: nothing is lost.
-	WatchDemotions uint64
-
 	LeaderChanges      uint64 // seen by this member
 	SnapshotsTaken     uint64 // log truncations
 	SnapshotsSent      uint64 // to followers, begun
 	SnapshotsInstalled uint64 // received and made the state
+
+	// WatchDemotions counts the times that a watcher was too slow for its queue and
+	// went on from the history on disk: nothing is lost.
+	WatchDemotions uint64
 
 	// WriteLatency is that of operations which were answered with success: from
 	// the call to the answer.

@@ -58,6 +58,7 @@ type watch struct {
 	req      *replkvv1.WatchRequest // its AfterRevision: all up to there is delivered
 	progress bool                   // the caller wants it
 	silence  time.Duration          // after so much the server is taken for dead
+	heard    time.Time              // when a stream last brought something beyond its beginning
 }
 
 // errSilent is the cause of a stream that was given up.
@@ -65,6 +66,7 @@ var errSilent = errors.New("nothing was heard")
 
 // run goes from stream to stream. It returns nil if the body broke out.
 func (w *watch) run(ctx context.Context, yield func(kv.Change, error) bool) error {
+	w.heard = time.Now()
 	for {
 		s, err := w.open(ctx)
 		if err != nil {
@@ -75,7 +77,7 @@ func (w *watch) run(ctx context.Context, yield func(kv.Change, error) bool) erro
 		switch {
 		case broken == nil:
 			return nil
-		case w.c.closed.Load() || ctx.Err() != nil || !resumable(broken):
+		case w.c.closed.Load() || ctx.Err() != nil || !resumable(broken) || time.Since(w.heard) > 2*w.silence:
 			return w.c.callError(ctx, "Watch", reads, broken)
 		case broken.Err == errSilent:
 			w.c.current.Add(1) // else it has the first turn again
@@ -200,6 +202,7 @@ func (w *watch) change(s *watchStream) (kv.Change, error) {
 			return c, err
 		}
 		t.Reset(w.silence)
+		w.heard = time.Now()
 		c.Revision, c.Progress = kv.Revision(msg.GetRevision()), msg.GetProgress()
 		for _, e := range msg.GetEvents() {
 			if err := addEvent(&c, e); err != nil {
