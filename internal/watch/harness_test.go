@@ -17,7 +17,7 @@ import (
 
 // world is a state machine, and a hub over it.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	s   *store.Store
 	hub *Hub
 	src *source
@@ -46,7 +46,7 @@ func (s *source) Changes(q store.ChangesQuery) (store.ChangesPage, error) {
 
 var session = command.SessionID{1}
 
-func newWorld(t *testing.T, l Limits) *world {
+func newWorld(t testing.TB, l Limits) *world {
 	t.Helper()
 	s, err := store.Open("state", store.Options{FS: disk.NewMem(), OnFatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
