@@ -24,7 +24,7 @@ const (
 type ChangesQuery struct {
 	After kv.Revision // begin with the first revision above
 	// A page ends with the revision that reaches one of the limits: so many events,
-	// bytes of them, or bytes of index rows looked at.
+	// bytes of them, or bytes of index elements looked at.
 	MaxEvents, MaxBytes, MaxScanned int
 	// Want is called with each element in order, on the caller's goroutine. The key
 	// is valid during the call.
@@ -73,6 +73,9 @@ func (s *Store) Changes(q ChangesQuery) (page ChangesPage, err error) {
 	return r.read()
 }
 
+// indexElementBytes is about what an element takes beside its key.
+const indexElementBytes = 8
+
 // changesReader makes one page.
 type changesReader struct {
 	s    *Store
@@ -93,7 +96,7 @@ type changesReader struct {
 }
 
 type resolution struct {
-	mod, create kv.Revision
+	mod, create kv.Revision // mod: of the put
 	version     int64
 }
 
@@ -126,7 +129,6 @@ func (r *changesReader) rowsOf(it *pebble.Iterator) error {
 		if err != nil {
 			return asCorrupt(err)
 		}
-		r.scanned += len(row)
 		var failed error
 		_, err = decodeIndexRow(row, func(c IndexedChange) {
 			if failed == nil {
@@ -156,6 +158,7 @@ func (r *changesReader) element(c IndexedChange) error {
 		}
 		r.cur.Revision, r.last = c.Revision, c.Revision
 	}
+	r.scanned += len(c.Key) + indexElementBytes
 	switch want := r.q.Want(c); {
 	case want == Skip:
 		delete(r.kept, string(c.Key))

@@ -12,8 +12,8 @@
 // comes with the state: a snapshot that is installed under the hub, or a restart,
 // changes nothing but how far the history reaches back.
 //
-// Memory: a watcher that is behind holds one page of history (64 KiB, or one
-// revision if that is larger). An attached one holds up to 128 pointers; what
-// they point to is shared, and bounded for all queues together (64 MiB, and one
-// page of the hub's).
+// Memory: a watcher that is behind holds one page of history (64 KiB, and one
+// revision). An attached one holds up to 128 pointers; what they point to is
+// shared, and bounded for all queues together (64 MiB). The hub holds one page of
+// 512 KiB, and one revision.
 package watch

@@ -20,8 +20,10 @@ type Limits struct {
 	Watchers   int   // at once; one more is ErrOverloaded. The default is 16,384
 	QueueLen   int   // of a watcher. The default is 128
 	QueueBytes int64 // of the events in all queues, each counted once. The default is 64 MiB
-	PageEvents int   // of one read of the history. The default is 128
-	PageBytes  int   // likewise; one revision may be larger. The default is 64 KiB
+	// PageEvents and PageBytes are where one read of the history ends, by a watcher
+	// that is behind; the hub, which is alone, reads eight times as much at once. One
+	// revision may be larger. The defaults are 128 and 64 KiB.
+	PageEvents, PageBytes int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -40,7 +42,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// scanBytes is how much of the index one read looks at.
+// scanBytes is how much of the index one read looks at, wanted or not.
 const scanBytes = 1 << 20
 
 // query returns what reads a page after a revision.
@@ -135,7 +137,9 @@ func (h *Hub) step() bool {
 		return false
 	}
 	m := matches{hub: h}
-	page, err := h.src.Changes(h.limits.query(h.at, m.want))
+	q := h.limits.query(h.at, m.want)
+	q.MaxEvents, q.MaxBytes = 8*q.MaxEvents, 8*q.MaxBytes
+	page, err := h.src.Changes(q)
 	if err != nil {
 		// Compacted, closed or damaged: each finds that out by itself, from where
 		// it stands.

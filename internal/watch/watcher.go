@@ -85,12 +85,15 @@ func (s *shared) release() {
 	}
 }
 
+// eventBytes is about what an event takes beside its key and values.
+const eventBytes = 128
+
 func sizeOf(c *kv.Change) (n int64) {
 	for i := range c.Events {
 		e := &c.Events[i]
-		n += int64(len(e.Item.Key) + len(e.Item.Value))
+		n += int64(eventBytes + len(e.Item.Key) + len(e.Item.Value))
 		if e.Prev != nil {
-			n += int64(len(e.Prev.Value))
+			n += int64(eventBytes + len(e.Prev.Value))
 		}
 	}
 	return n
