@@ -68,11 +68,11 @@ func ExampleDB_Watch() {
 	check(err)
 	for c, err := range db.Watch(ctx, replkv.Prefix("jobs/"), replkv.FromRevision(1)) {
 		check(err)
-		for _, e := range c.Events {
+		for _, e := range c.Events { // all of one revision
 			fmt.Println(c.Revision, e.Kind, e.Item.Key)
 		}
 		if len(c.Events) == 2 {
-			break
+			break // else until ctx ends
 		}
 	}
 	check(db.Shutdown(ctx))

@@ -27,22 +27,39 @@ type world struct {
 	index, seq uint64
 }
 
-// source is the store, with a gate before it.
+// source is the store, with a gate behind it.
 type source struct {
 	*store.Store
-	mu     sync.Mutex // protects the field below
-	before func(q store.ChangesQuery)
+	mu sync.Mutex // protects the field below
+	// after is called when a watcher, not the hub, has read a page.
+	after func()
 }
 
 func (s *source) Changes(q store.ChangesQuery) (store.ChangesPage, error) {
+	page, err := s.Store.Changes(q)
 	s.mu.Lock()
-	before := s.before
+	after := s.after
 	s.mu.Unlock()
-	if before != nil {
-		before(q)
+	if after != nil && q.MaxEvents == pageEvents {
+		after()
 	}
-	return s.Store.Changes(q)
+	return page, err
 }
+
+// once has fn run when a watcher has next read a page, before it does anything
+// about it.
+func (s *source) once(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = func() {
+		s.mu.Lock()
+		s.after = nil
+		s.mu.Unlock()
+		fn()
+	}
+}
+
+const pageEvents = 128 // of a watcher; the hub's are larger
 
 var session = command.SessionID{1}
 

@@ -44,6 +44,70 @@ func TestHistoryThenLive(t *testing.T) {
 	}
 }
 
+// What comes between a watcher's last read and its attaching is neither left out
+// nor told twice, whether the hub has told others of it or has not seen it.
+func TestBetweenReadingAndAttaching(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		for n := range 3 {
+			t.Run(fmt.Sprintf("others=%v, %d revisions", others, n), func(t *testing.T) {
+				w := newWorld(t, Limits{})
+				w.set("k", "0")
+				attached := 1
+				if others {
+					w.background(t.Context(), all(1))
+					w.attachedNow(1)
+					attached = 2
+				}
+				w.src.once(func() {
+					for range n {
+						w.set("k", "between")
+					}
+					if others {
+						w.wait("the hub", func() bool { return w.hub.position() == w.s.State().Revision })
+					}
+				})
+				b := w.background(t.Context(), all(1))
+				last := kv.Revision(2 + n)
+				w.wait("what came between", func() bool { return b.at() == last })
+				w.attachedNow(attached)
+				w.set("k", "after")
+				w.wait("what comes after", func() bool { return b.at() == last+1 })
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				for i, c := range b.changes {
+					if c.Revision != kv.Revision(2+i) {
+						t.Fatalf("got %+v", b.changes)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The hub is behind a watcher that attaches: what it reads next is known there.
+func TestAttachingAheadOfTheHub(t *testing.T) {
+	w := newWorld(t, Limits{})
+	a := w.background(t.Context(), all(1))
+	w.attachedNow(1)
+	w.hub.mu.Lock() // it reads nothing meanwhile
+	for range 5 {
+		w.set("k", "v")
+	}
+	b := w.background(t.Context(), all(1))
+	w.wait("the second to read history", func() bool { return b.at() == 6 })
+	w.hub.mu.Unlock()
+	w.attachedNow(2)
+	w.set("k", "v")
+	for _, x := range []*background{a, b} {
+		w.wait("the last", func() bool { return x.at() == 7 })
+		x.mu.Lock()
+		if len(x.changes) != 6 {
+			t.Errorf("got %+v", x.changes)
+		}
+		x.mu.Unlock()
+	}
+}
+
 // A watcher that is too slow for its queue loses nothing and sees nothing twice,
 // and attaches again.
 func TestSlowWatcherLosesNothing(t *testing.T) {
