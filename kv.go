@@ -1,6 +1,8 @@
 package replkv
 
 import (
+	"context"
+	"iter"
 	"time"
 
 	"github.com/replkv/replkv/kv"
@@ -147,6 +149,12 @@ func OnlyDeletes() WatchOption { return kv.OnlyDeletes() }
 // WithProgress has a Watch tell how far it is whenever nothing was delivered for
 // so long.
 func WithProgress(interval time.Duration) WatchOption { return kv.WithProgress(interval) }
+
+// WatchSnapshot yields the state of r, as Changes, then its changes for ever; s is
+// a *DB or a *client.Client. See kv.WatchSnapshot.
+func WatchSnapshot(ctx context.Context, s KV, r Range, opts ...WatchOption) iter.Seq2[Change, error] {
+	return kv.WatchSnapshot(ctx, s, r, opts...)
+}
 
 // IfMembership makes a membership change conditional on Membership.Index.
 func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }
