@@ -250,7 +250,13 @@ func TestOneRevisionIsOneChange(t *testing.T) {
 	}{"live": {live, 600}, "part": {part, 10}, "exact": {exact, 1}, "late": {late, 600}} {
 		w.wait(what, func() bool { return c.b.at() == removed })
 		c.b.mu.Lock()
-		last := c.b.changes[len(c.b.changes)-1]
+		last, before := c.b.changes[len(c.b.changes)-1], kv.Revision(1)
+		for _, ch := range c.b.changes {
+			if ch.Revision <= before {
+				t.Errorf("%s: revision %d after %d", what, ch.Revision, before)
+			}
+			before = ch.Revision
+		}
 		c.b.mu.Unlock()
 		if len(last.Events) != c.want {
 			t.Errorf("%s: %d events of revision %d, want %d", what, len(last.Events), last.Revision, c.want)
@@ -484,7 +490,7 @@ func TestRandomWatchers(t *testing.T) {
 
 func runRandom(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 9))
-	w := newWorld(t, Limits{QueueLen: 1 + rng.IntN(8), PageEvents: 1 + rng.IntN(8), QueueBytes: int64(50 + rng.IntN(2000))})
+	w := newWorld(t, Limits{QueueLen: 1 + rng.IntN(8), PageEvents: 1 + rng.IntN(8), QueueBytes: []int64{500, 5000, 1 << 20}[seed%3]})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	type seen struct {
