@@ -17,6 +17,7 @@ import (
 	"github.com/replkv/replkv/internal/command"
 	"github.com/replkv/replkv/internal/lease"
 	"github.com/replkv/replkv/internal/optimistic"
+	"github.com/replkv/replkv/internal/watch"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 	"github.com/replkv/replkv/transport"
@@ -44,6 +45,7 @@ type DB struct {
 	writes  *writer
 	reads   *reads
 	lessor  *lease.Lessor
+	watches *watch.Hub
 	peers   neighbours
 	proof   proof
 	members *members

@@ -53,6 +53,72 @@ func ExampleOpen() {
 	// Output: username=admin at revision 2
 }
 
+// A watch goes on from the revision that was seen last, in this process or in
+// another. All events of one revision come together.
+func ExampleDB_Watch() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	for _, key := range []string{"jobs/1", "jobs/2", "users/1"} {
+		_, err := db.Set(ctx, key, []byte("new"))
+		check(err)
+	}
+	_, err = db.DeleteRange(ctx, replkv.Prefix("jobs/"))
+	check(err)
+	for c, err := range db.Watch(ctx, replkv.Prefix("jobs/"), replkv.FromRevision(1)) {
+		check(err)
+		for _, e := range c.Events { // all of one revision
+			fmt.Println(c.Revision, e.Kind, e.Item.Key)
+		}
+		if len(c.Events) == 2 {
+			break // else until ctx ends
+		}
+	}
+	check(db.Shutdown(ctx))
+	// Output:
+	// 2 put jobs/1
+	// 3 put jobs/2
+	// 5 delete jobs/1
+	// 5 delete jobs/2
+}
+
+// A copy of a range, kept up to date: whatever happens, it comes to what the
+// store holds.
+func ExampleWatchSnapshot() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: dir})
+	check(err)
+	for key, value := range map[string]string{"a": "1", "b": "2"} {
+		_, err := db.Set(ctx, key, []byte(value))
+		check(err)
+	}
+	mirror := map[string]string{}
+	for c, err := range replkv.WatchSnapshot(ctx, db, replkv.All()) {
+		check(err)
+		for _, e := range c.Events {
+			if e.Kind == replkv.EventDelete {
+				delete(mirror, e.Item.Key)
+			} else {
+				mirror[e.Item.Key] = string(e.Item.Value)
+			}
+		}
+		if c.Progress { // all of the state is there
+			_, err := db.Delete(ctx, "a")
+			check(err)
+		}
+		if c.Revision == 4 {
+			break
+		}
+	}
+	fmt.Println(mirror)
+	check(db.Shutdown(ctx))
+	// Output: map[b:2]
+}
+
 // Three members, here in one process: any two of them go on without the third.
 func Example_threeMembers() {
 	dir, remove := tempDir()

@@ -134,4 +134,5 @@ func (db *DB) published() {
 	db.tendLeases()
 	db.applied.advance(st.Index)
 	db.revisions.advance(uint64(st.Revision))
+	db.watches.Published()
 }

@@ -1,6 +1,8 @@
 package replkv
 
 import (
+	"context"
+	"iter"
 	"time"
 
 	"github.com/replkv/replkv/kv"
@@ -23,6 +25,10 @@ type (
 	DeleteOption   = kv.DeleteOption
 	ScanOption     = kv.ScanOption
 	ReadOption     = kv.ReadOption
+	WatchOption    = kv.WatchOption
+	Change         = kv.Change
+	Event          = kv.Event
+	EventKind      = kv.EventKind
 	WriteCondition = kv.WriteCondition
 	Member         = kv.Member
 	Membership     = kv.Membership
@@ -65,6 +71,18 @@ const (
 	OutcomeUnknown = kv.OutcomeUnknown
 	OutcomeNotDone = kv.OutcomeNotDone
 	OutcomeDone    = kv.OutcomeDone
+)
+
+// What an event of a Watch tells.
+const (
+	EventPut    = kv.EventPut
+	EventDelete = kv.EventDelete
+)
+
+// Bounds of a Watch.
+const (
+	MinProgress      = kv.MinProgress      // the shortest interval of WithProgress
+	MaxPreviousBytes = kv.MaxPreviousBytes // of the previous items of one Change
 )
 
 // Sentinel errors; test with errors.Is.
@@ -145,6 +163,31 @@ func IfAbsent() SetOption { return kv.IfAbsent() }
 
 // ReturnPrev asks for the deleted items.
 func ReturnPrev() DeleteOption { return kv.ReturnPrev() }
+
+// FromRevision begins a Watch with the events of revision r.
+func FromRevision(r Revision) WatchOption { return kv.FromRevision(r) }
+
+// AfterRevision begins a Watch right after revision r, without a gap.
+func AfterRevision(r Revision) WatchOption { return kv.AfterRevision(r) }
+
+// WithPrevious asks a Watch for the item as it was before each event.
+func WithPrevious() WatchOption { return kv.WithPrevious() }
+
+// OnlyPuts leaves deletes out of a Watch.
+func OnlyPuts() WatchOption { return kv.OnlyPuts() }
+
+// OnlyDeletes leaves puts out of a Watch.
+func OnlyDeletes() WatchOption { return kv.OnlyDeletes() }
+
+// WithProgress has a Watch tell how far it is whenever nothing was delivered for
+// so long.
+func WithProgress(interval time.Duration) WatchOption { return kv.WithProgress(interval) }
+
+// WatchSnapshot yields the state of r, as Changes, then its changes for ever; s is
+// a *DB or a *client.Client. See kv.WatchSnapshot.
+func WatchSnapshot(ctx context.Context, s KV, r Range, opts ...WatchOption) iter.Seq2[Change, error] {
+	return kv.WatchSnapshot(ctx, s, r, opts...)
+}
 
 // IfMembership makes a membership change conditional on Membership.Index.
 func IfMembership(index uint64) MemberOption { return kv.IfMembership(index) }

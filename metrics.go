@@ -26,6 +26,10 @@ type Metrics struct {
 	SnapshotsSent      uint64 // to followers, begun
 	SnapshotsInstalled uint64 // received and made the state
 
+	// WatchDemotions counts the times that a watcher was too slow for its queue and
+	// went on from the history on disk: nothing is lost.
+	WatchDemotions uint64
+
 	// WriteLatency is that of operations which were answered with success: from
 	// the call to the answer.
 	WriteLatency Histogram
@@ -50,7 +54,8 @@ func (db *DB) Metrics() Metrics {
 		Batches: c.batches.Load(), Entries: c.entries.Load(), EntryBytes: c.entryBytes.Load(), ReadRounds: c.readRounds.Load(),
 		TxnConflicts: c.txnConflicts.Load(),
 		Applied:      c.applied.Load(), AppliedBytes: c.appliedBytes.Load(),
-		LeaderChanges: c.leaderChanges.Load(), SnapshotsTaken: c.snapshotsTaken.Load(), SnapshotsSent: c.snapshotsSent.Load(),
+		WatchDemotions: db.watches.Demotions(),
+		LeaderChanges:  c.leaderChanges.Load(), SnapshotsTaken: c.snapshotsTaken.Load(), SnapshotsSent: c.snapshotsSent.Load(),
 		SnapshotsInstalled: c.snapshotsInstalled.Load(),
 		WriteLatency:       c.writeLatency.read(), SyncLatency: c.syncLatency.read(),
 	}

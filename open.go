@@ -16,6 +16,7 @@ import (
 
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/internal/lease"
+	"github.com/replkv/replkv/internal/watch"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/raftlog"
@@ -360,6 +361,7 @@ func (db *DB) parts() {
 	db.reads = newReads(db)
 	db.keepAlives.init(db, true)
 	db.leaseLooks.init(db, false)
+	db.watches = watch.NewHub(db.state, watch.Limits{})
 	if first, err := db.guard.FirstIndex(); err == nil {
 		db.snaps.logBytes.Store(db.guard.BytesFrom(first)) // a member that restarts often truncates, too
 	}
@@ -410,6 +412,7 @@ func (db *DB) run() {
 	db.background(db.keepAlives.run)
 	db.background(db.leaseLooks.run)
 	db.background((&historian{db}).run)
+	db.background(func() { db.watches.Run(db.ctx) })
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

@@ -29,6 +29,7 @@ type Status struct {
 	Revision          Revision // of this member's state
 	CompactedRevision Revision
 	Leases            int   // of this member's state
+	Watchers          int   // Watch loops under way on this member
 	StateBytes        int64 // on disk
 	LogBytes          int64 // of the entries in the log
 	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
@@ -71,7 +72,7 @@ func (db *DB) Status() Status {
 	s := Status{ID: db.cfg.ID, Addr: db.cfg.Addr, Role: "stopped", AppliedIndex: st.Index, Term: db.raft.CurrentTerm(),
 		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(), MembershipIndex: st.ConfigIndex,
 		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
-		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Leases: db.state.LeaseCount()}
+		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Leases: db.state.LeaseCount(), Watchers: db.watches.Watchers()}
 	leads := false
 	if s.Err == nil {
 		s.Role = role(db.raft.State())

@@ -55,7 +55,10 @@
 // # Time
 //
 // A call whose ctx has no deadline gets Config.RequestTimeout. A Scan gets it
-// for each wait for items, and the loop's body may take its time. An endpoint
+// for each wait for items, and the loop's body may take its time. A Watch has no
+// limit but its ctx: it looks for another endpoint when a stream breaks, or says
+// nothing for one and a half RequestTimeouts, and ends if none is found within
+// RequestTimeout. An endpoint
 // that cannot be connected to within 2 s, or its share of the time that is
 // left, loses its turn. One that is connected and does not answer uses up the
 // time of the calls it has, and of the writes that wait behind them.

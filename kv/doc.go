@@ -53,6 +53,15 @@ type KV interface {
 	// bound when the loop begins. An error is the last pair. Breaking out of
 	// the loop frees everything; no lock is held while the body runs.
 	Scan(ctx context.Context, r Range, opts ...ScanOption) iter.Seq2[Item, error]
+	// Watch yields the changes of r, one whole revision at a time, in order, each
+	// exactly once. Without AfterRevision or FromRevision it begins with what is
+	// written after the loop began, linearizably. It goes on until the loop's body
+	// breaks out, which frees everything, or an error is the last pair: ctx's own,
+	// ErrClosed, or *CompactedError if history was compacted before it was
+	// delivered. A deadline of ctx bounds the loop, RequestTimeout does not. Each
+	// loop over the returned sequence is a watch of its own. A body that is slow
+	// slows nobody else, and loses nothing: the watch reads history meanwhile.
+	Watch(ctx context.Context, r Range, opts ...WatchOption) iter.Seq2[Change, error]
 	// Revision returns the store's current revision, linearizably.
 	Revision(ctx context.Context) (Revision, error)
 }

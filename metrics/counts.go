@@ -27,6 +27,8 @@ var counterFamilies = []counterFamily{
 	{"replkv_snapshots_sent_total", "Snapshots whose sending to a peer began.", func(m *replkv.Metrics) uint64 { return m.SnapshotsSent }},
 	{"replkv_snapshots_installed_total", "Snapshots received that became the state.",
 		func(m *replkv.Metrics) uint64 { return m.SnapshotsInstalled }},
+	{"replkv_watch_demotions_total", "Times that a watcher was too slow for its queue and went on from the history on disk.",
+		func(m *replkv.Metrics) uint64 { return m.WatchDemotions }},
 }
 
 // histogramFamily is a distribution of durations since the store was opened.

@@ -40,6 +40,7 @@ var statusFamilies = []statusFamily{
 			}
 			return v.age(v.LastContact)
 		}),
+	gauge("replkv_watchers", "Watches under way on the member.", func(v view) float64 { return float64(v.Watchers) }),
 	gauge("replkv_state_bytes", "Size of the state on disk.", func(v view) float64 { return float64(v.StateBytes) }),
 	gauge("replkv_log_bytes", "Size of the entries in the log.", func(v view) float64 { return float64(v.LogBytes) }),
 	states("replkv_disk", "How the disk does: 1 for the state it is in, 0 for the others.", "state",

@@ -368,6 +368,12 @@ func openMem(t *testing.T, fs vfs.FS) *Store {
 }
 
 func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
+	runHistory(t, rng, sc, func(s *Store, m *model) { checkReads(t, rng, s, m) })
+}
+
+// runHistory applies the script in pieces, disturbs the store in between, and
+// has it checked.
+func runHistory(t *testing.T, rng *rand.Rand, sc *script, check func(s *Store, m *model)) {
 	fs := vfs.NewCrashableMem()
 	s := openMem(t, fs)
 	durable := uint64(0)
@@ -387,7 +393,7 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 		next += n
 		checkLeases(t, s, sc.leases[next-1])
 		m := sc.models[next-1]
-		checkReads(t, rng, s, m)
+		check(s, m)
 		switch rng.IntN(8) {
 		case 0:
 			if err := s.Sweep(); err != nil {
@@ -396,7 +402,7 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 			if n := superseded(t, s); n > 0 {
 				t.Fatalf("%d rows are superseded after a sweep", n)
 			}
-			checkReads(t, rng, s, m)
+			check(s, m)
 		case 1:
 			if durable, err = s.Flush(); err != nil || durable != s.State().Index {
 				t.Fatalf("flush: %d, %v; applied %d", durable, err, s.State().Index)
@@ -425,14 +431,14 @@ func runMetamorphic(t *testing.T, rng *rand.Rand, sc *script) {
 		case 4:
 			s = moveByCheckpoint(t, s, &fs)
 			durable = s.State().Index
-			checkReads(t, rng, s, m)
+			check(s, m)
 		case 5:
 			for _, k := range keysPool {
 				if err := s.janitor.settleKey(k); err != nil {
 					t.Fatal(err)
 				}
 			}
-			checkReads(t, rng, s, m)
+			check(s, m)
 		}
 	}
 }

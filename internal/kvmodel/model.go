@@ -13,7 +13,8 @@ import (
 // Model is a store. Its zero value is not one: New makes it.
 type Model struct {
 	Rev, Compacted kv.Revision
-	Keys           map[string][]kv.Item // oldest first; Version 0: a deletion
+	Keys           map[string][]kv.Item     // oldest first; Version 0: a deletion
+	Order          map[kv.Revision][]string // the keys that a revision changed, in the order of its changes
 
 	Leases    map[kv.LeaseID]bool // those that there are
 	LeaseKeys int                 // how many keys may hang on a lease; 0: any number
@@ -21,7 +22,7 @@ type Model struct {
 
 // New returns an empty store.
 func New() Model {
-	return Model{Rev: 1, Keys: map[string][]kv.Item{}, Leases: map[kv.LeaseID]bool{}}
+	return Model{Rev: 1, Keys: map[string][]kv.Item{}, Order: map[kv.Revision][]string{}, Leases: map[kv.LeaseID]bool{}}
 }
 
 // At returns the item of key as of rev; it shares its value.
@@ -58,12 +59,17 @@ func (m *Model) Put(key string, value []byte, lease kv.LeaseID) {
 	if prev, ok := m.At(key, m.Rev); ok {
 		it.CreateRevision, it.Version = prev.CreateRevision, prev.Version+1
 	}
-	m.Keys[key] = append(m.Keys[key], it)
+	m.add(it)
+}
+
+func (m *Model) add(it kv.Item) {
+	m.Keys[it.Key] = append(m.Keys[it.Key], it)
+	m.Order[m.Rev] = append(m.Order[m.Rev], it.Key)
 }
 
 // Remove deletes key, which is there, at revision Rev.
 func (m *Model) Remove(key string) {
-	m.Keys[key] = append(m.Keys[key], kv.Item{Key: key, ModRevision: m.Rev})
+	m.add(kv.Item{Key: key, ModRevision: m.Rev})
 }
 
 // On returns the items that hang on a lease.
@@ -95,6 +101,7 @@ func (m *Model) Txn(t *kv.Txn) (kv.TxnResult, error) {
 			m.Keys[key] = slices.DeleteFunc(m.Keys[key], func(it kv.Item) bool { return it.ModRevision == m.Rev })
 		}
 		r.changed = nil
+		delete(m.Order, m.Rev)
 	}
 	if len(r.changed) == 0 {
 		m.Rev--

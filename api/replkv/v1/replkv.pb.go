@@ -193,6 +193,58 @@ func (Compare_Relation) EnumDescriptor() ([]byte, []int) {
 	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{15, 1}
 }
 
+type Event_Kind int32
+
+const (
+	Event_KIND_UNSPECIFIED Event_Kind = 0
+	Event_KIND_PUT         Event_Kind = 1
+	Event_KIND_DELETE      Event_Kind = 2 // item has key and mod_revision
+	Event_KIND_PREVIOUS    Event_Kind = 3 // not an event: prev belongs to the event before, both did not fit one message
+)
+
+// Enum value maps for Event_Kind.
+var (
+	Event_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_PUT",
+		2: "KIND_DELETE",
+		3: "KIND_PREVIOUS",
+	}
+	Event_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_PUT":         1,
+		"KIND_DELETE":      2,
+		"KIND_PREVIOUS":    3,
+	}
+)
+
+func (x Event_Kind) Enum() *Event_Kind {
+	p := new(Event_Kind)
+	*p = x
+	return p
+}
+
+func (x Event_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Event_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_replkv_v1_replkv_proto_enumTypes[3].Descriptor()
+}
+
+func (Event_Kind) Type() protoreflect.EnumType {
+	return &file_api_replkv_v1_replkv_proto_enumTypes[3]
+}
+
+func (x Event_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Event_Kind.Descriptor instead.
+func (Event_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26, 0}
+}
+
 type Item struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Key            []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1673,6 +1725,220 @@ func (x *ScanResponse) GetItems() []*Item {
 	return nil
 }
 
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	AfterRevision *int64                 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3,oneof" json:"after_revision,omitempty"` // unset: after what is committed now
+	WithPrevious  bool                   `protobuf:"varint,3,opt,name=with_previous,json=withPrevious,proto3" json:"with_previous,omitempty"`
+	OnlyPuts      bool                   `protobuf:"varint,4,opt,name=only_puts,json=onlyPuts,proto3" json:"only_puts,omitempty"`
+	OnlyDeletes   bool                   `protobuf:"varint,5,opt,name=only_deletes,json=onlyDeletes,proto3" json:"only_deletes,omitempty"`
+	ProgressMs    int64                  `protobuf:"varint,6,opt,name=progress_ms,json=progressMs,proto3" json:"progress_ms,omitempty"` // 0: no progress but the first; else at least 10
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WatchRequest) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetAfterRevision() int64 {
+	if x != nil && x.AfterRevision != nil {
+		return *x.AfterRevision
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetWithPrevious() bool {
+	if x != nil {
+		return x.WithPrevious
+	}
+	return false
+}
+
+func (x *WatchRequest) GetOnlyPuts() bool {
+	if x != nil {
+		return x.OnlyPuts
+	}
+	return false
+}
+
+func (x *WatchRequest) GetOnlyDeletes() bool {
+	if x != nil {
+		return x.OnlyDeletes
+	}
+	return false
+}
+
+func (x *WatchRequest) GetProgressMs() int64 {
+	if x != nil {
+		return x.ProgressMs
+	}
+	return 0
+}
+
+// All events of one revision, or a part of them. A message stays below the
+// default message limit of gRPC.
+type WatchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Events        []*Event               `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	Progress      bool                   `protobuf:"varint,3,opt,name=progress,proto3" json:"progress,omitempty"`   // every event up to the revision has been sent
+	Continued     bool                   `protobuf:"varint,4,opt,name=continued,proto3" json:"continued,omitempty"` // more of this revision follows in the next message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *WatchResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetProgress() bool {
+	if x != nil {
+		return x.Progress
+	}
+	return false
+}
+
+func (x *WatchResponse) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          Event_Kind             `protobuf:"varint,1,opt,name=kind,proto3,enum=replkv.v1.Event_Kind" json:"kind,omitempty"`
+	Item          *Item                  `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	Prev          *Item                  `protobuf:"bytes,3,opt,name=prev,proto3" json:"prev,omitempty"` // with_previous: what the key held before, unless it was absent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Event) GetKind() Event_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Event_KIND_UNSPECIFIED
+}
+
+func (x *Event) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *Event) GetPrev() *Item {
+	if x != nil {
+		return x.Prev
+	}
+	return nil
+}
+
 type OpenSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1681,7 +1947,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1959,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[24]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1972,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{24}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
 }
 
 type OpenSessionResponse struct {
@@ -1718,7 +1984,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1996,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[25]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2009,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{25}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OpenSessionResponse) GetSession() []byte {
@@ -1768,7 +2034,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2046,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[26]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2059,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{26}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WriteRequest) GetSession() []byte {
@@ -1842,7 +2108,7 @@ type WriteOperation struct {
 
 func (x *WriteOperation) Reset() {
 	*x = WriteOperation{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +2120,7 @@ func (x *WriteOperation) String() string {
 func (*WriteOperation) ProtoMessage() {}
 
 func (x *WriteOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[27]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +2133,7 @@ func (x *WriteOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOperation.ProtoReflect.Descriptor instead.
 func (*WriteOperation) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{27}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WriteOperation) GetOperation() isWriteOperation_Operation {
@@ -1998,7 +2264,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2276,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[28]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2289,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{28}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WriteResponse) GetResults() []*WriteResult {
@@ -2046,7 +2312,7 @@ type WriteResult struct {
 
 func (x *WriteResult) Reset() {
 	*x = WriteResult{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2324,7 @@ func (x *WriteResult) String() string {
 func (*WriteResult) ProtoMessage() {}
 
 func (x *WriteResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[29]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2337,7 @@ func (x *WriteResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResult.ProtoReflect.Descriptor instead.
 func (*WriteResult) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{29}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WriteResult) GetRevision() int64 {
@@ -2117,7 +2383,7 @@ type RevisionRequest struct {
 
 func (x *RevisionRequest) Reset() {
 	*x = RevisionRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2395,7 @@ func (x *RevisionRequest) String() string {
 func (*RevisionRequest) ProtoMessage() {}
 
 func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[30]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2408,7 @@ func (x *RevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRequest.ProtoReflect.Descriptor instead.
 func (*RevisionRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{30}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
 }
 
 type RevisionResponse struct {
@@ -2154,7 +2420,7 @@ type RevisionResponse struct {
 
 func (x *RevisionResponse) Reset() {
 	*x = RevisionResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2432,7 @@ func (x *RevisionResponse) String() string {
 func (*RevisionResponse) ProtoMessage() {}
 
 func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[31]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2445,7 @@ func (x *RevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionResponse.ProtoReflect.Descriptor instead.
 func (*RevisionResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{31}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevisionResponse) GetRevision() int64 {
@@ -2198,7 +2464,7 @@ type CompactRequest struct {
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2476,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[32]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2489,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{32}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CompactRequest) GetRevision() int64 {
@@ -2241,7 +2507,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2519,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[33]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2532,7 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{33}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
 }
 
 type GrantRequest struct {
@@ -2279,7 +2545,7 @@ type GrantRequest struct {
 
 func (x *GrantRequest) Reset() {
 	*x = GrantRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2557,7 @@ func (x *GrantRequest) String() string {
 func (*GrantRequest) ProtoMessage() {}
 
 func (x *GrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[34]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2570,7 @@ func (x *GrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRequest.ProtoReflect.Descriptor instead.
 func (*GrantRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{34}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GrantRequest) GetTtlMs() int64 {
@@ -2330,7 +2596,7 @@ type GrantResponse struct {
 
 func (x *GrantResponse) Reset() {
 	*x = GrantResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2608,7 @@ func (x *GrantResponse) String() string {
 func (*GrantResponse) ProtoMessage() {}
 
 func (x *GrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[35]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2621,7 @@ func (x *GrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantResponse.ProtoReflect.Descriptor instead.
 func (*GrantResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{35}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GrantResponse) GetId() int64 {
@@ -2374,7 +2640,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2652,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[36]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2665,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{36}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeRequest) GetId() int64 {
@@ -2417,7 +2683,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2695,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[37]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2708,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{37}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
 }
 
 type KeepAliveRequest struct {
@@ -2454,7 +2720,7 @@ type KeepAliveRequest struct {
 
 func (x *KeepAliveRequest) Reset() {
 	*x = KeepAliveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2732,7 @@ func (x *KeepAliveRequest) String() string {
 func (*KeepAliveRequest) ProtoMessage() {}
 
 func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[38]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2745,7 @@ func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAliveRequest.ProtoReflect.Descriptor instead.
 func (*KeepAliveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{38}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *KeepAliveRequest) GetId() int64 {
@@ -2498,7 +2764,7 @@ type KeepAliveResponse struct {
 
 func (x *KeepAliveResponse) Reset() {
 	*x = KeepAliveResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2776,7 @@ func (x *KeepAliveResponse) String() string {
 func (*KeepAliveResponse) ProtoMessage() {}
 
 func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[39]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2789,7 @@ func (x *KeepAliveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAliveResponse.ProtoReflect.Descriptor instead.
 func (*KeepAliveResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{39}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *KeepAliveResponse) GetTtlMs() int64 {
@@ -2543,7 +2809,7 @@ type TimeToLiveRequest struct {
 
 func (x *TimeToLiveRequest) Reset() {
 	*x = TimeToLiveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2821,7 @@ func (x *TimeToLiveRequest) String() string {
 func (*TimeToLiveRequest) ProtoMessage() {}
 
 func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[40]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2834,7 @@ func (x *TimeToLiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeToLiveRequest.ProtoReflect.Descriptor instead.
 func (*TimeToLiveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{40}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TimeToLiveRequest) GetId() int64 {
@@ -2597,7 +2863,7 @@ type LeaseInfo struct {
 
 func (x *LeaseInfo) Reset() {
 	*x = LeaseInfo{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2875,7 @@ func (x *LeaseInfo) String() string {
 func (*LeaseInfo) ProtoMessage() {}
 
 func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[41]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2888,7 @@ func (x *LeaseInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseInfo.ProtoReflect.Descriptor instead.
 func (*LeaseInfo) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{41}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LeaseInfo) GetId() int64 {
@@ -2661,7 +2927,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2673,7 +2939,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[42]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2686,7 +2952,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{42}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
 }
 
 type LeasesResponse struct {
@@ -2698,7 +2964,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2976,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[43]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2989,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{43}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseInfo {
@@ -2741,7 +3007,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +3019,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[44]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +3032,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{44}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
 }
 
 type StatusResponse struct {
@@ -2799,7 +3065,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3077,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[45]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3090,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{45}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StatusResponse) GetId() string {
@@ -2993,7 +3259,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3271,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[46]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3284,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{46}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Member) GetId() string {
@@ -3062,7 +3328,7 @@ type PeerState struct {
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3340,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[47]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3353,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{47}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PeerState) GetLastError() string {
@@ -3131,7 +3397,7 @@ type Election struct {
 
 func (x *Election) Reset() {
 	*x = Election{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3409,7 @@ func (x *Election) String() string {
 func (*Election) ProtoMessage() {}
 
 func (x *Election) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[48]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3422,7 @@ func (x *Election) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Election.ProtoReflect.Descriptor instead.
 func (*Election) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{48}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Election) GetAt() *timestamppb.Timestamp {
@@ -3198,7 +3464,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3476,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[49]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3489,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{49}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Membership) GetIndex() uint64 {
@@ -3248,7 +3514,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3526,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[50]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3539,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{50}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
 }
 
 // In each change: with if_index it is made only if Membership.index is that.
@@ -3288,7 +3554,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3566,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[51]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3579,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{51}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -3348,7 +3614,7 @@ type AddNonvoterRequest struct {
 
 func (x *AddNonvoterRequest) Reset() {
 	*x = AddNonvoterRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3360,7 +3626,7 @@ func (x *AddNonvoterRequest) String() string {
 func (*AddNonvoterRequest) ProtoMessage() {}
 
 func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[52]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3373,7 +3639,7 @@ func (x *AddNonvoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNonvoterRequest.ProtoReflect.Descriptor instead.
 func (*AddNonvoterRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{52}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddNonvoterRequest) GetId() string {
@@ -3407,7 +3673,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +3685,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[53]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +3698,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{53}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PromoteRequest) GetId() string {
@@ -3459,7 +3725,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +3737,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[54]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +3750,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{54}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -3510,7 +3776,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3788,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[55]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3801,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{55}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -3553,7 +3819,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +3831,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[56]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +3844,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{56}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{59}
 }
 
 type TextSetRequest struct {
@@ -3591,7 +3857,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3869,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[57]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3882,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{57}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -3642,7 +3908,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3654,7 +3920,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[58]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3667,7 +3933,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{58}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -3686,7 +3952,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3964,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[59]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3977,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{59}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -3730,7 +3996,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +4008,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +4021,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{60}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -3774,7 +4040,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +4052,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +4065,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{61}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -3818,7 +4084,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4096,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4109,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{62}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -3869,7 +4135,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4147,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4160,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{63}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -4068,7 +4334,30 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\areverse\x18\x04 \x01(\bR\areverse\x12\x1b\n" +
 	"\tkeys_only\x18\x05 \x01(\bR\bkeysOnly\"5\n" +
 	"\fScanResponse\x12%\n" +
-	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\x14\n" +
+	"\x05items\x18\x01 \x03(\v2\x0f.replkv.v1.ItemR\x05items\"\xfb\x01\n" +
+	"\fWatchRequest\x12&\n" +
+	"\x05range\x18\x01 \x01(\v2\x10.replkv.v1.RangeR\x05range\x12*\n" +
+	"\x0eafter_revision\x18\x02 \x01(\x03H\x00R\rafterRevision\x88\x01\x01\x12#\n" +
+	"\rwith_previous\x18\x03 \x01(\bR\fwithPrevious\x12\x1b\n" +
+	"\tonly_puts\x18\x04 \x01(\bR\bonlyPuts\x12!\n" +
+	"\fonly_deletes\x18\x05 \x01(\bR\vonlyDeletes\x12\x1f\n" +
+	"\vprogress_ms\x18\x06 \x01(\x03R\n" +
+	"progressMsB\x11\n" +
+	"\x0f_after_revision\"\x8f\x01\n" +
+	"\rWatchResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12(\n" +
+	"\x06events\x18\x02 \x03(\v2\x10.replkv.v1.EventR\x06events\x12\x1a\n" +
+	"\bprogress\x18\x03 \x01(\bR\bprogress\x12\x1c\n" +
+	"\tcontinued\x18\x04 \x01(\bR\tcontinued\"\xcc\x01\n" +
+	"\x05Event\x12)\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x15.replkv.v1.Event.KindR\x04kind\x12#\n" +
+	"\x04item\x18\x02 \x01(\v2\x0f.replkv.v1.ItemR\x04item\x12#\n" +
+	"\x04prev\x18\x03 \x01(\v2\x0f.replkv.v1.ItemR\x04prev\"N\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bKIND_PUT\x10\x01\x12\x0f\n" +
+	"\vKIND_DELETE\x10\x02\x12\x11\n" +
+	"\rKIND_PREVIOUS\x10\x03\"\x14\n" +
 	"\x12OpenSessionRequest\"/\n" +
 	"\x13OpenSessionResponse\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\"\x92\x01\n" +
@@ -4219,7 +4508,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x01\x12\x10\n" +
-	"\fOUTCOME_DONE\x10\x022\xbc\x05\n" +
+	"\fOUTCOME_DONE\x10\x022\xfa\x05\n" +
 	"\x02KV\x124\n" +
 	"\x03Get\x12\x15.replkv.v1.GetRequest\x1a\x16.replkv.v1.GetResponse\x12@\n" +
 	"\aGetMany\x12\x19.replkv.v1.GetManyRequest\x1a\x1a.replkv.v1.GetManyResponse\x124\n" +
@@ -4227,7 +4516,8 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x06Delete\x12\x18.replkv.v1.DeleteRequest\x1a\x19.replkv.v1.DeleteResponse\x12G\n" +
 	"\vDeleteRange\x12\x1d.replkv.v1.DeleteRangeRequest\x1a\x19.replkv.v1.DeleteResponse\x124\n" +
 	"\x03Txn\x12\x15.replkv.v1.TxnRequest\x1a\x16.replkv.v1.TxnResponse\x129\n" +
-	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12C\n" +
+	"\x04Scan\x12\x16.replkv.v1.ScanRequest\x1a\x17.replkv.v1.ScanResponse0\x01\x12<\n" +
+	"\x05Watch\x12\x17.replkv.v1.WatchRequest\x1a\x18.replkv.v1.WatchResponse0\x01\x12C\n" +
 	"\bRevision\x12\x1a.replkv.v1.RevisionRequest\x1a\x1b.replkv.v1.RevisionResponse\x12@\n" +
 	"\aCompact\x12\x19.replkv.v1.CompactRequest\x1a\x1a.replkv.v1.CompactResponse\x12L\n" +
 	"\vOpenSession\x12\x1d.replkv.v1.OpenSessionRequest\x1a\x1e.replkv.v1.OpenSessionResponse\x12:\n" +
@@ -4264,182 +4554,193 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 	return file_api_replkv_v1_replkv_proto_rawDescData
 }
 
-var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
 	(Compare_Target)(0),                // 1: replkv.v1.Compare.Target
 	(Compare_Relation)(0),              // 2: replkv.v1.Compare.Relation
-	(*Item)(nil),                       // 3: replkv.v1.Item
-	(*Range)(nil),                      // 4: replkv.v1.Range
-	(*ReadOptions)(nil),                // 5: replkv.v1.ReadOptions
-	(*Condition)(nil),                  // 6: replkv.v1.Condition
-	(*GetRequest)(nil),                 // 7: replkv.v1.GetRequest
-	(*GetResponse)(nil),                // 8: replkv.v1.GetResponse
-	(*GetManyRequest)(nil),             // 9: replkv.v1.GetManyRequest
-	(*GetManyResponse)(nil),            // 10: replkv.v1.GetManyResponse
-	(*GetManyResult)(nil),              // 11: replkv.v1.GetManyResult
-	(*SetRequest)(nil),                 // 12: replkv.v1.SetRequest
-	(*SetResponse)(nil),                // 13: replkv.v1.SetResponse
-	(*DeleteRequest)(nil),              // 14: replkv.v1.DeleteRequest
-	(*DeleteRangeRequest)(nil),         // 15: replkv.v1.DeleteRangeRequest
-	(*DeleteResponse)(nil),             // 16: replkv.v1.DeleteResponse
-	(*TxnRequest)(nil),                 // 17: replkv.v1.TxnRequest
-	(*Compare)(nil),                    // 18: replkv.v1.Compare
-	(*Operation)(nil),                  // 19: replkv.v1.Operation
-	(*PutOperation)(nil),               // 20: replkv.v1.PutOperation
-	(*GetOperation)(nil),               // 21: replkv.v1.GetOperation
-	(*DeleteOperation)(nil),            // 22: replkv.v1.DeleteOperation
-	(*TxnResponse)(nil),                // 23: replkv.v1.TxnResponse
-	(*OperationResult)(nil),            // 24: replkv.v1.OperationResult
-	(*ScanRequest)(nil),                // 25: replkv.v1.ScanRequest
-	(*ScanResponse)(nil),               // 26: replkv.v1.ScanResponse
-	(*OpenSessionRequest)(nil),         // 27: replkv.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 28: replkv.v1.OpenSessionResponse
-	(*WriteRequest)(nil),               // 29: replkv.v1.WriteRequest
-	(*WriteOperation)(nil),             // 30: replkv.v1.WriteOperation
-	(*WriteResponse)(nil),              // 31: replkv.v1.WriteResponse
-	(*WriteResult)(nil),                // 32: replkv.v1.WriteResult
-	(*RevisionRequest)(nil),            // 33: replkv.v1.RevisionRequest
-	(*RevisionResponse)(nil),           // 34: replkv.v1.RevisionResponse
-	(*CompactRequest)(nil),             // 35: replkv.v1.CompactRequest
-	(*CompactResponse)(nil),            // 36: replkv.v1.CompactResponse
-	(*GrantRequest)(nil),               // 37: replkv.v1.GrantRequest
-	(*GrantResponse)(nil),              // 38: replkv.v1.GrantResponse
-	(*RevokeRequest)(nil),              // 39: replkv.v1.RevokeRequest
-	(*RevokeResponse)(nil),             // 40: replkv.v1.RevokeResponse
-	(*KeepAliveRequest)(nil),           // 41: replkv.v1.KeepAliveRequest
-	(*KeepAliveResponse)(nil),          // 42: replkv.v1.KeepAliveResponse
-	(*TimeToLiveRequest)(nil),          // 43: replkv.v1.TimeToLiveRequest
-	(*LeaseInfo)(nil),                  // 44: replkv.v1.LeaseInfo
-	(*LeasesRequest)(nil),              // 45: replkv.v1.LeasesRequest
-	(*LeasesResponse)(nil),             // 46: replkv.v1.LeasesResponse
-	(*StatusRequest)(nil),              // 47: replkv.v1.StatusRequest
-	(*StatusResponse)(nil),             // 48: replkv.v1.StatusResponse
-	(*Member)(nil),                     // 49: replkv.v1.Member
-	(*PeerState)(nil),                  // 50: replkv.v1.PeerState
-	(*Election)(nil),                   // 51: replkv.v1.Election
-	(*Membership)(nil),                 // 52: replkv.v1.Membership
-	(*MembersRequest)(nil),             // 53: replkv.v1.MembersRequest
-	(*AddVoterRequest)(nil),            // 54: replkv.v1.AddVoterRequest
-	(*AddNonvoterRequest)(nil),         // 55: replkv.v1.AddNonvoterRequest
-	(*PromoteRequest)(nil),             // 56: replkv.v1.PromoteRequest
-	(*RemoveRequest)(nil),              // 57: replkv.v1.RemoveRequest
-	(*TransferLeadershipRequest)(nil),  // 58: replkv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 59: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 60: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 61: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 62: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 63: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 64: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 65: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 66: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 67: google.protobuf.Timestamp
+	(Event_Kind)(0),                    // 3: replkv.v1.Event.Kind
+	(*Item)(nil),                       // 4: replkv.v1.Item
+	(*Range)(nil),                      // 5: replkv.v1.Range
+	(*ReadOptions)(nil),                // 6: replkv.v1.ReadOptions
+	(*Condition)(nil),                  // 7: replkv.v1.Condition
+	(*GetRequest)(nil),                 // 8: replkv.v1.GetRequest
+	(*GetResponse)(nil),                // 9: replkv.v1.GetResponse
+	(*GetManyRequest)(nil),             // 10: replkv.v1.GetManyRequest
+	(*GetManyResponse)(nil),            // 11: replkv.v1.GetManyResponse
+	(*GetManyResult)(nil),              // 12: replkv.v1.GetManyResult
+	(*SetRequest)(nil),                 // 13: replkv.v1.SetRequest
+	(*SetResponse)(nil),                // 14: replkv.v1.SetResponse
+	(*DeleteRequest)(nil),              // 15: replkv.v1.DeleteRequest
+	(*DeleteRangeRequest)(nil),         // 16: replkv.v1.DeleteRangeRequest
+	(*DeleteResponse)(nil),             // 17: replkv.v1.DeleteResponse
+	(*TxnRequest)(nil),                 // 18: replkv.v1.TxnRequest
+	(*Compare)(nil),                    // 19: replkv.v1.Compare
+	(*Operation)(nil),                  // 20: replkv.v1.Operation
+	(*PutOperation)(nil),               // 21: replkv.v1.PutOperation
+	(*GetOperation)(nil),               // 22: replkv.v1.GetOperation
+	(*DeleteOperation)(nil),            // 23: replkv.v1.DeleteOperation
+	(*TxnResponse)(nil),                // 24: replkv.v1.TxnResponse
+	(*OperationResult)(nil),            // 25: replkv.v1.OperationResult
+	(*ScanRequest)(nil),                // 26: replkv.v1.ScanRequest
+	(*ScanResponse)(nil),               // 27: replkv.v1.ScanResponse
+	(*WatchRequest)(nil),               // 28: replkv.v1.WatchRequest
+	(*WatchResponse)(nil),              // 29: replkv.v1.WatchResponse
+	(*Event)(nil),                      // 30: replkv.v1.Event
+	(*OpenSessionRequest)(nil),         // 31: replkv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 32: replkv.v1.OpenSessionResponse
+	(*WriteRequest)(nil),               // 33: replkv.v1.WriteRequest
+	(*WriteOperation)(nil),             // 34: replkv.v1.WriteOperation
+	(*WriteResponse)(nil),              // 35: replkv.v1.WriteResponse
+	(*WriteResult)(nil),                // 36: replkv.v1.WriteResult
+	(*RevisionRequest)(nil),            // 37: replkv.v1.RevisionRequest
+	(*RevisionResponse)(nil),           // 38: replkv.v1.RevisionResponse
+	(*CompactRequest)(nil),             // 39: replkv.v1.CompactRequest
+	(*CompactResponse)(nil),            // 40: replkv.v1.CompactResponse
+	(*GrantRequest)(nil),               // 41: replkv.v1.GrantRequest
+	(*GrantResponse)(nil),              // 42: replkv.v1.GrantResponse
+	(*RevokeRequest)(nil),              // 43: replkv.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 44: replkv.v1.RevokeResponse
+	(*KeepAliveRequest)(nil),           // 45: replkv.v1.KeepAliveRequest
+	(*KeepAliveResponse)(nil),          // 46: replkv.v1.KeepAliveResponse
+	(*TimeToLiveRequest)(nil),          // 47: replkv.v1.TimeToLiveRequest
+	(*LeaseInfo)(nil),                  // 48: replkv.v1.LeaseInfo
+	(*LeasesRequest)(nil),              // 49: replkv.v1.LeasesRequest
+	(*LeasesResponse)(nil),             // 50: replkv.v1.LeasesResponse
+	(*StatusRequest)(nil),              // 51: replkv.v1.StatusRequest
+	(*StatusResponse)(nil),             // 52: replkv.v1.StatusResponse
+	(*Member)(nil),                     // 53: replkv.v1.Member
+	(*PeerState)(nil),                  // 54: replkv.v1.PeerState
+	(*Election)(nil),                   // 55: replkv.v1.Election
+	(*Membership)(nil),                 // 56: replkv.v1.Membership
+	(*MembersRequest)(nil),             // 57: replkv.v1.MembersRequest
+	(*AddVoterRequest)(nil),            // 58: replkv.v1.AddVoterRequest
+	(*AddNonvoterRequest)(nil),         // 59: replkv.v1.AddNonvoterRequest
+	(*PromoteRequest)(nil),             // 60: replkv.v1.PromoteRequest
+	(*RemoveRequest)(nil),              // 61: replkv.v1.RemoveRequest
+	(*TransferLeadershipRequest)(nil),  // 62: replkv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 63: replkv.v1.TransferLeadershipResponse
+	(*TextSetRequest)(nil),             // 64: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 65: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 66: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 67: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 68: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 69: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 70: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 71: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
-	5,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
-	3,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
-	11, // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
-	3,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
-	6,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
-	6,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
-	4,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
-	3,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
-	18, // 8: replkv.v1.TxnRequest.if:type_name -> replkv.v1.Compare
-	19, // 9: replkv.v1.TxnRequest.then:type_name -> replkv.v1.Operation
-	19, // 10: replkv.v1.TxnRequest.otherwise:type_name -> replkv.v1.Operation
-	4,  // 11: replkv.v1.Compare.range:type_name -> replkv.v1.Range
+	6,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
+	4,  // 1: replkv.v1.GetResponse.item:type_name -> replkv.v1.Item
+	12, // 2: replkv.v1.GetManyResponse.results:type_name -> replkv.v1.GetManyResult
+	4,  // 3: replkv.v1.GetManyResult.item:type_name -> replkv.v1.Item
+	7,  // 4: replkv.v1.SetRequest.condition:type_name -> replkv.v1.Condition
+	7,  // 5: replkv.v1.DeleteRequest.condition:type_name -> replkv.v1.Condition
+	5,  // 6: replkv.v1.DeleteRangeRequest.range:type_name -> replkv.v1.Range
+	4,  // 7: replkv.v1.DeleteResponse.prev:type_name -> replkv.v1.Item
+	19, // 8: replkv.v1.TxnRequest.if:type_name -> replkv.v1.Compare
+	20, // 9: replkv.v1.TxnRequest.then:type_name -> replkv.v1.Operation
+	20, // 10: replkv.v1.TxnRequest.otherwise:type_name -> replkv.v1.Operation
+	5,  // 11: replkv.v1.Compare.range:type_name -> replkv.v1.Range
 	1,  // 12: replkv.v1.Compare.target:type_name -> replkv.v1.Compare.Target
 	2,  // 13: replkv.v1.Compare.is:type_name -> replkv.v1.Compare.Relation
-	20, // 14: replkv.v1.Operation.put:type_name -> replkv.v1.PutOperation
-	21, // 15: replkv.v1.Operation.get:type_name -> replkv.v1.GetOperation
-	22, // 16: replkv.v1.Operation.delete:type_name -> replkv.v1.DeleteOperation
-	17, // 17: replkv.v1.Operation.txn:type_name -> replkv.v1.TxnRequest
-	4,  // 18: replkv.v1.GetOperation.range:type_name -> replkv.v1.Range
-	4,  // 19: replkv.v1.DeleteOperation.range:type_name -> replkv.v1.Range
-	24, // 20: replkv.v1.TxnResponse.results:type_name -> replkv.v1.OperationResult
-	3,  // 21: replkv.v1.OperationResult.items:type_name -> replkv.v1.Item
-	23, // 22: replkv.v1.OperationResult.txn:type_name -> replkv.v1.TxnResponse
-	4,  // 23: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
-	5,  // 24: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
-	3,  // 25: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
-	30, // 26: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
-	12, // 27: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
-	14, // 28: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
-	15, // 29: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
-	17, // 30: replkv.v1.WriteOperation.txn:type_name -> replkv.v1.TxnRequest
-	37, // 31: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
-	39, // 32: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
-	35, // 33: replkv.v1.WriteOperation.compact:type_name -> replkv.v1.CompactRequest
-	32, // 34: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
-	3,  // 35: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
-	23, // 36: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
-	44, // 37: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
-	49, // 38: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	67, // 39: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
-	51, // 40: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
-	50, // 41: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	67, // 42: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	67, // 43: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
-	49, // 44: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 45: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	7,  // 46: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	9,  // 47: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	12, // 48: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	14, // 49: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	15, // 50: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	17, // 51: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
-	25, // 52: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	33, // 53: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	35, // 54: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
-	27, // 55: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	29, // 56: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	37, // 57: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
-	39, // 58: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
-	41, // 59: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
-	43, // 60: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
-	45, // 61: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
-	47, // 62: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	53, // 63: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	54, // 64: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	55, // 65: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	56, // 66: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	57, // 67: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	58, // 68: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	60, // 69: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	62, // 70: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	64, // 71: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	8,  // 72: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	10, // 73: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	13, // 74: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	16, // 75: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	16, // 76: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	23, // 77: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
-	26, // 78: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	34, // 79: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	36, // 80: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
-	28, // 81: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	31, // 82: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	38, // 83: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
-	40, // 84: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
-	42, // 85: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
-	44, // 86: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
-	46, // 87: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
-	48, // 88: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	52, // 89: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	52, // 90: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	52, // 91: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	52, // 92: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	52, // 93: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	59, // 94: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	61, // 95: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	63, // 96: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	65, // 97: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	72, // [72:98] is the sub-list for method output_type
-	46, // [46:72] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	21, // 14: replkv.v1.Operation.put:type_name -> replkv.v1.PutOperation
+	22, // 15: replkv.v1.Operation.get:type_name -> replkv.v1.GetOperation
+	23, // 16: replkv.v1.Operation.delete:type_name -> replkv.v1.DeleteOperation
+	18, // 17: replkv.v1.Operation.txn:type_name -> replkv.v1.TxnRequest
+	5,  // 18: replkv.v1.GetOperation.range:type_name -> replkv.v1.Range
+	5,  // 19: replkv.v1.DeleteOperation.range:type_name -> replkv.v1.Range
+	25, // 20: replkv.v1.TxnResponse.results:type_name -> replkv.v1.OperationResult
+	4,  // 21: replkv.v1.OperationResult.items:type_name -> replkv.v1.Item
+	24, // 22: replkv.v1.OperationResult.txn:type_name -> replkv.v1.TxnResponse
+	5,  // 23: replkv.v1.ScanRequest.range:type_name -> replkv.v1.Range
+	6,  // 24: replkv.v1.ScanRequest.read:type_name -> replkv.v1.ReadOptions
+	4,  // 25: replkv.v1.ScanResponse.items:type_name -> replkv.v1.Item
+	5,  // 26: replkv.v1.WatchRequest.range:type_name -> replkv.v1.Range
+	30, // 27: replkv.v1.WatchResponse.events:type_name -> replkv.v1.Event
+	3,  // 28: replkv.v1.Event.kind:type_name -> replkv.v1.Event.Kind
+	4,  // 29: replkv.v1.Event.item:type_name -> replkv.v1.Item
+	4,  // 30: replkv.v1.Event.prev:type_name -> replkv.v1.Item
+	34, // 31: replkv.v1.WriteRequest.operations:type_name -> replkv.v1.WriteOperation
+	13, // 32: replkv.v1.WriteOperation.set:type_name -> replkv.v1.SetRequest
+	15, // 33: replkv.v1.WriteOperation.delete:type_name -> replkv.v1.DeleteRequest
+	16, // 34: replkv.v1.WriteOperation.delete_range:type_name -> replkv.v1.DeleteRangeRequest
+	18, // 35: replkv.v1.WriteOperation.txn:type_name -> replkv.v1.TxnRequest
+	41, // 36: replkv.v1.WriteOperation.grant:type_name -> replkv.v1.GrantRequest
+	43, // 37: replkv.v1.WriteOperation.revoke:type_name -> replkv.v1.RevokeRequest
+	39, // 38: replkv.v1.WriteOperation.compact:type_name -> replkv.v1.CompactRequest
+	36, // 39: replkv.v1.WriteResponse.results:type_name -> replkv.v1.WriteResult
+	4,  // 40: replkv.v1.WriteResult.prev:type_name -> replkv.v1.Item
+	24, // 41: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
+	48, // 42: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
+	53, // 43: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
+	71, // 44: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	55, // 45: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
+	54, // 46: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
+	71, // 47: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	71, // 48: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	53, // 49: replkv.v1.Membership.members:type_name -> replkv.v1.Member
+	0,  // 50: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	8,  // 51: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	10, // 52: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	13, // 53: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	15, // 54: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	16, // 55: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	18, // 56: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
+	26, // 57: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	28, // 58: replkv.v1.KV.Watch:input_type -> replkv.v1.WatchRequest
+	37, // 59: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	39, // 60: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
+	31, // 61: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	33, // 62: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	41, // 63: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
+	43, // 64: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
+	45, // 65: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
+	47, // 66: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
+	49, // 67: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
+	51, // 68: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	57, // 69: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	58, // 70: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	59, // 71: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	60, // 72: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	61, // 73: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	62, // 74: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	64, // 75: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	66, // 76: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	68, // 77: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	9,  // 78: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	11, // 79: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	14, // 80: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	17, // 81: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	17, // 82: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	24, // 83: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
+	27, // 84: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	29, // 85: replkv.v1.KV.Watch:output_type -> replkv.v1.WatchResponse
+	38, // 86: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	40, // 87: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
+	32, // 88: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	35, // 89: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	42, // 90: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
+	44, // 91: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
+	46, // 92: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
+	48, // 93: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
+	50, // 94: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
+	52, // 95: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	56, // 96: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	56, // 97: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	56, // 98: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	56, // 99: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	56, // 100: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	63, // 101: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	65, // 102: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	67, // 103: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	69, // 104: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	78, // [78:105] is the sub-list for method output_type
+	51, // [51:78] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -4453,7 +4754,8 @@ func file_api_replkv_v1_replkv_proto_init() {
 		(*Operation_Delete)(nil),
 		(*Operation_Txn)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[27].OneofWrappers = []any{
+	file_api_replkv_v1_replkv_proto_msgTypes[24].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[30].OneofWrappers = []any{
 		(*WriteOperation_Set)(nil),
 		(*WriteOperation_Delete)(nil),
 		(*WriteOperation_DeleteRange)(nil),
@@ -4462,17 +4764,17 @@ func file_api_replkv_v1_replkv_proto_init() {
 		(*WriteOperation_Revoke)(nil),
 		(*WriteOperation_Compact)(nil),
 	}
-	file_api_replkv_v1_replkv_proto_msgTypes[51].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[52].OneofWrappers = []any{}
-	file_api_replkv_v1_replkv_proto_msgTypes[53].OneofWrappers = []any{}
 	file_api_replkv_v1_replkv_proto_msgTypes[54].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[55].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[56].OneofWrappers = []any{}
+	file_api_replkv_v1_replkv_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   64,
+			NumEnums:      4,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

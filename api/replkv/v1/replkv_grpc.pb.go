@@ -30,6 +30,7 @@ const (
 	KV_DeleteRange_FullMethodName = "/replkv.v1.KV/DeleteRange"
 	KV_Txn_FullMethodName         = "/replkv.v1.KV/Txn"
 	KV_Scan_FullMethodName        = "/replkv.v1.KV/Scan"
+	KV_Watch_FullMethodName       = "/replkv.v1.KV/Watch"
 	KV_Revision_FullMethodName    = "/replkv.v1.KV/Revision"
 	KV_Compact_FullMethodName     = "/replkv.v1.KV/Compact"
 	KV_OpenSession_FullMethodName = "/replkv.v1.KV/OpenSession"
@@ -53,6 +54,10 @@ type KVClient interface {
 	Txn(ctx context.Context, in *TxnRequest, opts ...grpc.CallOption) (*TxnResponse, error)
 	// Scan streams the items of a range, as of one revision.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error)
+	// Watch streams the changes of a range, each once, in order, until the caller
+	// ends it. The first message is a progress that tells after which revision the
+	// watch begins: with it, or a later one, another member can go on.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 	Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error)
 	// Compact gives up the history below a revision: COMPACTED if that is done already,
 	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
@@ -154,6 +159,25 @@ func (c *kVClient) Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KV_ScanClient = grpc.ServerStreamingClient[ScanResponse]
 
+func (c *kVClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[1], KV_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
 func (c *kVClient) Revision(ctx context.Context, in *RevisionRequest, opts ...grpc.CallOption) (*RevisionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevisionResponse)
@@ -211,6 +235,10 @@ type KVServer interface {
 	Txn(context.Context, *TxnRequest) (*TxnResponse, error)
 	// Scan streams the items of a range, as of one revision.
 	Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error
+	// Watch streams the changes of a range, each once, in order, until the caller
+	// ends it. The first message is a progress that tells after which revision the
+	// watch begins: with it, or a later one, another member can go on.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	Revision(context.Context, *RevisionRequest) (*RevisionResponse, error)
 	// Compact gives up the history below a revision: COMPACTED if that is done already,
 	// FUTURE_REVISION if it has not come yet. For scripts; the client packages use Write.
@@ -253,6 +281,9 @@ func (UnimplementedKVServer) Txn(context.Context, *TxnRequest) (*TxnResponse, er
 }
 func (UnimplementedKVServer) Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error {
 	return status.Error(codes.Unimplemented, "method Scan not implemented")
+}
+func (UnimplementedKVServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedKVServer) Revision(context.Context, *RevisionRequest) (*RevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revision not implemented")
@@ -406,6 +437,17 @@ func _KV_Scan_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KV_ScanServer = grpc.ServerStreamingServer[ScanResponse]
 
+func _KV_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(KVServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
 func _KV_Revision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevisionRequest)
 	if err := dec(in); err != nil {
@@ -530,6 +572,11 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Scan",
 			Handler:       _KV_Scan_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _KV_Watch_Handler,
 			ServerStreams: true,
 		},
 	},

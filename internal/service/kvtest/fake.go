@@ -61,6 +61,7 @@ func (f *Fake) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
+	f.tellLocked()
 }
 
 // Compact forgets the history below rev.
@@ -78,6 +79,7 @@ func (f *Fake) Compact(ctx context.Context, rev kv.Revision) error {
 		err = kv.ErrFutureRevision
 	default:
 		f.data.Compacted = rev
+		f.tellLocked()
 	}
 	return fail("Compact", err)
 }
@@ -154,6 +156,10 @@ func (f *Fake) holds(key string, conditional bool, want kv.Revision) bool {
 // advance begins a new revision.
 func (f *Fake) advance() {
 	f.data.Rev++
+	f.tellLocked()
+}
+
+func (f *Fake) tellLocked() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }

@@ -37,6 +37,18 @@ func Run(t *testing.T, open func(t *testing.T) kv.KV) {
 		"Update":         updates,
 		"View":           views,
 		"GetMany":        getMany,
+
+		"Watch":          watches,
+		"WatchResume":    watchResume,
+		"WatchFilters":   watchFilters,
+		"WatchPrevious":  watchPrevious,
+		"WatchAtomic":    watchAtomic,
+		"WatchLarge":     watchLarge,
+		"WatchProgress":  watchProgress,
+		"WatchEnds":      watchEnds,
+		"WatchInvalid":   watchInvalid,
+		"WatchOwnership": watchOwnership,
+		"WatchSnapshot":  watchSnapshot,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
