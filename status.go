@@ -28,10 +28,11 @@ type Status struct {
 
 	Revision          Revision // of this member's state
 	CompactedRevision Revision
-	Leases            int   // of this member's state
-	Watchers          int   // Watch loops under way on this member
-	StateBytes        int64 // on disk
-	LogBytes          int64 // of the entries in the log
+	SweptRevision     Revision // this member has removed what is superseded up to here
+	Leases            int      // of this member's state
+	Watchers          int      // Watch loops under way on this member
+	StateBytes        int64    // on disk
+	LogBytes          int64    // of the entries in the log
 	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
 	Disk string
 
@@ -70,7 +71,7 @@ type MemberStatus struct {
 func (db *DB) Status() Status {
 	st, now := db.state.State(), time.Now()
 	s := Status{ID: db.cfg.ID, Addr: db.cfg.Addr, Role: "stopped", AppliedIndex: st.Index, Term: db.raft.CurrentTerm(),
-		Revision: st.Revision, CompactedRevision: st.Compacted, Err: db.Err(), MembershipIndex: st.ConfigIndex,
+		Revision: st.Revision, CompactedRevision: st.Compacted, SweptRevision: db.state.Swept(), Err: db.Err(), MembershipIndex: st.ConfigIndex,
 		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
 		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Leases: db.state.LeaseCount(), Watchers: db.watches.Watchers()}
 	leads := false

@@ -32,6 +32,8 @@ var statusFamilies = []statusFamily{
 	gauge("replkv_revision", "Revision of the member's state.", func(v view) float64 { return float64(v.Revision) }),
 	gauge("replkv_compacted_revision", "Revision from which on the history is still there.",
 		func(v view) float64 { return float64(v.CompactedRevision) }),
+	gauge("replkv_swept_revision", "Revision up to which the member has removed what is superseded.",
+		func(v view) float64 { return float64(v.SweptRevision) }),
 	gauge("replkv_leases", "Leases in the member's state.", func(v view) float64 { return float64(v.Leases) }),
 	gauge("replkv_leader_contact_age_seconds", "Time since the leader was last heard of; +Inf if never; 0 on the leader.",
 		func(v view) float64 {

@@ -50,6 +50,18 @@ func loadSwept(r pebble.Reader) (kv.Revision, error) {
 	return kv.Revision(binary.BigEndian.Uint64(b)), nil
 }
 
+// Swept is the revision up to which this member has removed what is superseded; at
+// most the compacted revision.
+func (s *Store) Swept() kv.Revision {
+	e, err := s.acquire()
+	if err != nil {
+		return 0
+	}
+	defer e.release()
+	rev, _ := loadSwept(e.db) // who reads the state meets the damage
+	return rev
+}
+
 // sweepStep is one step.
 type sweepStep struct {
 	it     *pebble.Iterator // over data

@@ -1,9 +1,10 @@
 // Command big measures what large stores do: log truncation, the feed of a
-// follower, restarts, memory. Members are real: TCP on loopback, and files in
+// follower, restarts, memory, the removal of history. Members are real: TCP on loopback, and files in
 // -dir, every write synced. It prints one line per result, with its bar.
 //
 //	go run ./big -run truncate,feed,restart -size 2GB
 //	go run ./big -run memory -size 10GB -members 1
+//	go run ./big -run history -size 100MB
 package main
 
 import (
@@ -44,7 +45,7 @@ func (o *options) keys() int { return max(1, int(o.size)/o.value) }
 
 func main() {
 	o := options{size: 2e9}
-	flag.StringVar(&o.run, "run", "truncate,feed,restart", "scenarios, comma separated: truncate, feed, restart, memory, peak")
+	flag.StringVar(&o.run, "run", "truncate,feed,restart", "scenarios, comma separated: truncate, feed, restart, memory, peak, history")
 	flag.StringVar(&o.dir, "dir", "", "where the members' directories are made, and removed; default: the temporary directory")
 	flag.Var(&o.size, "size", "bytes of values to fill the store with; k, M, G are powers of 1000")
 	flag.IntVar(&o.value, "value", 1000, "bytes of a value; they are random, so they do not compress")
@@ -74,7 +75,7 @@ func main() {
 }
 
 var scenarios = map[string]func(*options) error{
-	"truncate": truncate, "feed": feed, "restart": restart, "memory": memory, "peak": peak,
+	"truncate": truncate, "feed": feed, "restart": restart, "memory": memory, "peak": peak, "history": history,
 }
 
 func measure(o *options) (err error) {
