@@ -483,7 +483,11 @@ func TestValuesAreTheReceivers(t *testing.T) {
 // Random watchers over a random history, some slow, with a tiny queue and pages:
 // each sees exactly the events of its range and kinds, whole and in order.
 func TestRandomWatchers(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 3 // each size of QueueBytes
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runRandom(t, seed) })
 	}
 }
