@@ -7,7 +7,9 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,9 +59,12 @@ type appendRun struct {
 
 func TestListAppend(t *testing.T) {
 	t.Parallel()
-	seeds, length := 4, 15*time.Second
+	seeds, length := 2, 15*time.Second
 	if testing.Short() {
 		seeds, length = 1, 8*time.Second
+	}
+	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
+		seeds = n // for a long run
 	}
 	fresh := rand.Uint64N(1 << 32)
 	for i := range seeds {

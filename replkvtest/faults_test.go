@@ -37,9 +37,9 @@ type history struct {
 //   - the replicas end equal.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	seeds, length := 6, 20*time.Second
+	seeds, length := 4, 20*time.Second
 	if testing.Short() {
-		seeds, length = 2, 8*time.Second
+		seeds, length = 1, 8*time.Second
 	}
 	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
 		seeds = n // for a long run

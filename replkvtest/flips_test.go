@@ -41,7 +41,7 @@ const flipVictim, flipBehind = 1, 2
 // loses no acknowledged write, also while only the damaged one and one that
 // lacks the newest writes are up. The table tells what became of each flip.
 func TestBitFlips(t *testing.T) {
-	flips := 120
+	flips := 60
 	if testing.Short() {
 		flips = 8
 	}

@@ -460,7 +460,7 @@ func shrink(t *testing.T, script []*step) ([]*step, string) {
 }
 
 func TestModel(t *testing.T) {
-	seeds, steps := 20, 150
+	seeds, steps := 12, 150
 	if testing.Short() {
 		seeds, steps = 2, 80
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -120,9 +122,12 @@ func count(t *testing.T, db *replkv.DB, r replkv.Range) int {
 // that those acknowledged are there, and those that were not done are not.
 func TestBank(t *testing.T) {
 	t.Parallel()
-	seeds, length := 4, 15*time.Second
+	seeds, length := 2, 15*time.Second
 	if testing.Short() {
 		seeds, length = 1, 8*time.Second
+	}
+	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
+		seeds = n // for a long run
 	}
 	fresh := rand.Uint64N(1 << 32)
 	for i := range seeds {

@@ -21,9 +21,9 @@ import (
 // without compaction, in virtual time, and validates what each recorded.
 func TestWatchFaults(t *testing.T) {
 	t.Parallel()
-	seeds, length := 4, 15*time.Second
+	seeds, length := 2, 15*time.Second
 	if testing.Short() {
-		seeds, length = 2, 8*time.Second
+		seeds, length = 1, 8*time.Second
 	}
 	if n, err := strconv.Atoi(os.Getenv("REPLKV_FAULT_SEEDS")); err == nil {
 		seeds = n // for a long run
