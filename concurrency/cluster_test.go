@@ -197,18 +197,18 @@ func (w *worker) write(ctx context.Context, m *concurrency.Mutex, token concurre
 // once, as each holder knows it; tokens rise; what they guard is written in the order
 // of the tokens; and when it is over nothing is left.
 func TestMutexFaults(t *testing.T) {
-	seeds := uint64(3)
+	seeds, faults := uint64(3), 12
 	if testing.Short() {
-		seeds = 1
+		seeds, faults = 1, 6
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { mutexFaults(t, seed) })
+			synctest.Test(t, func(t *testing.T) { mutexFaults(t, seed, faults) })
 		})
 	}
 }
 
-func mutexFaults(t *testing.T, seed uint64) {
+func mutexFaults(t *testing.T, seed uint64, faults int) {
 	c := slowCluster(t)
 	members := &handles{dbs: []*replkv.DB{c.DB(0), c.DB(1), c.DB(2)}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -221,7 +221,7 @@ func mutexFaults(t *testing.T, seed uint64) {
 	}
 	rnd := rand.New(rand.NewPCG(seed, 1000))
 	pause := func() { time.Sleep(time.Duration(500+rnd.IntN(4000)) * time.Millisecond) }
-	for range 12 {
+	for range faults {
 		i := rnd.IntN(3)
 		pause()
 		if rnd.IntN(2) == 0 {

@@ -29,6 +29,28 @@ func open() (db *replkv.DB, end func()) {
 	}
 }
 
+// A session, a lock, and a write that is done only while the lock is held.
+func Example() {
+	db, end := open()
+	defer end()
+	ctx := context.Background()
+
+	s, err := concurrency.NewSession(ctx, db, 0) // a lease that is kept alive
+	check(err)
+	defer s.Close(ctx)
+	m := concurrency.NewMutex(s, "jobs/nightly")
+	token, err := m.Lock(ctx) // token: for what lies outside of the store
+	check(err)
+	res, err := db.Txn(ctx, replkv.Txn{
+		If:   []replkv.Compare{m.IsOwner()}, // also if this process was paused until another had the lock
+		Then: []replkv.Op{replkv.SetOp("report", []byte("done"))},
+	})
+	check(err)
+	check(m.Unlock(ctx))
+	fmt.Println(token, res.Succeeded)
+	// Output: 2 true
+}
+
 // Two sessions, which may be on machines far apart, take turns. What the lock
 // protects is written only while the lock is held, whatever the holder believes.
 func ExampleMutex() {
@@ -85,9 +107,10 @@ func ExampleElection() {
 	}
 	_, err := candidates[0].Campaign(ctx, []byte("10.0.0.1"))
 	check(err)
+	follows := make(chan error)
 	go func() {
 		_, err := candidates[1].Campaign(ctx, []byte("10.0.0.2"))
-		check(err)
+		follows <- err
 	}()
 	for it, err := range concurrency.Observe(ctx, db, "scheduler") {
 		check(err)
@@ -102,6 +125,7 @@ func ExampleElection() {
 			break
 		}
 	}
+	check(<-follows)
 	// Output:
 	// the leader is at 10.0.0.1
 	// the leader is at 10.0.0.1, leaving
