@@ -23,7 +23,8 @@
 // that it sent can travel for as long. Session.Done is closed before the lease can
 // end, as this process's clock tells, counted from before the last keep-alive that
 // succeeded was sent; whoever was paused hears of it when it runs again, and may have
-// written something in between. So let what the lock protects decide:
+// written something in between. (Clocks that run at different speeds, or stand still
+// while a machine is suspended, make it worse.) So let what the lock protects decide:
 //
 //   - In the same store: do each write in a Txn with the lock's IsOwner among its
 //     comparisons. It is done only if the lock is held at that very revision.

@@ -7,7 +7,8 @@ import (
 )
 
 // Mutex is a lock that sessions share by its name. Who comes first has it first. See
-// the package for what it can promise.
+// the package for what it can promise. Who waits looks through the keys of all who
+// wait when it comes, and when the one right before it is gone; else it costs a watch.
 //
 // It is not reentrant: a session that has the lock, or waits for it, gets ErrHeld,
 // also through another Mutex of the name. Goroutines that want to exclude each other
@@ -20,8 +21,9 @@ func NewMutex(s *Session, name string) *Mutex { return &Mutex{holder{s: s, name:
 // Lock waits until the session has the lock, and returns the fencing token of this
 // holding. It goes on while the store has no leader, until ctx or the session ends.
 //
-// ErrSessionEnded; ErrHeld, at once; ErrInvalidArgument: the name is empty; the cause
-// of ctx's end. After an error the lock is not held, and what may be left of the
+// ErrSessionEnded; ErrHeld, at once; ErrInvalidArgument: the name is empty;
+// ErrTooLarge: it is too long for a key; ErrNotHeld: somebody has deleted the key; the
+// cause of ctx's end. After an error the lock is not held, and what may be left of the
 // attempt is removed in the background: it may be retried.
 func (m *Mutex) Lock(ctx context.Context) (Token, error) {
 	return m.h.hold(ctx, "Lock", func(ctx context.Context, p *place) error {

@@ -101,9 +101,9 @@ func (s *Session) Close(ctx context.Context) error {
 func (s *Session) keepAlive(renewed time.Time) {
 	overdue := time.AfterFunc(time.Until(renewed.Add(s.ttl)), func() { s.end(errNotRenewed) })
 	defer overdue.Stop()
-	pause := s.ttl / 3
+	next := renewed.Add(s.ttl / 3)
 	for {
-		wait(s.ctx, pause)
+		wait(s.ctx, time.Until(next))
 		if s.ctx.Err() != nil {
 			return
 		}
@@ -112,11 +112,11 @@ func (s *Session) keepAlive(renewed time.Time) {
 		switch {
 		case err == nil:
 			overdue.Reset(time.Until(asked.Add(ttl)))
-			pause = ttl / 3
+			next = asked.Add(ttl / 3)
 		case errors.Is(err, kv.ErrLeaseNotFound):
 			s.end(err)
 		default: // only the store knows; what it does not say in time, overdue does
-			pause = retryPause
+			next = time.Now().Add(retryPause)
 		}
 	}
 }

@@ -124,10 +124,10 @@ func (s *slow) KeepAliveOnce(ctx context.Context, id kv.LeaseID) (time.Duration,
 func TestLostInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = 9 * time.Second
-		s := &slow{Store: replkvtest.Open(t), takes: ttl/3 - time.Millisecond}
+		s := &slow{Store: replkvtest.Open(t), takes: ttl / 6}
 		began := time.Now()
 		session := newSession(t, s, ttl)
-		time.Sleep(2*ttl/3 + time.Second) // the first was sent after a third
+		time.Sleep(ttl/3 + ttl/6 + time.Second) // the first was sent after a third
 		s.fails.Store(true)
 		<-session.Done()
 		if lived := time.Since(began); lived != ttl/3+ttl {
