@@ -12,7 +12,7 @@ import (
 
 // compiledExamples are where the Go code of README.md stands, too: there it is
 // compiled, and run.
-var compiledExamples = []string{"example_test.go", "examples/embed/main.go"}
+var compiledExamples = []string{"example_test.go", "concurrency/example_test.go", "examples/embed/main.go"}
 
 var documents = []string{"README.md", "docs/architecture.md", "docs/guarantees.md", "docs/monitoring.md"}
 

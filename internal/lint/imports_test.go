@@ -68,6 +68,10 @@ var importRules = []importRule{
 		only: []string{"std", "./client", "./kv", "./api", "./internal/wireerr", "./internal/optimistic", "./internal/keepalive", grpcModule, "google.golang.org/protobuf", "google.golang.org/genproto"},
 	},
 	{
+		why: "locks and elections are for the embedded handle and for client processes alike",
+		in:  []string{"concurrency"}, only: []string{"std", "./kv", "./concurrency"},
+	},
+	{
 		why: "the transport moves bytes: what they mean is the handle's business",
 		in:  []string{"transport"}, reach: true,
 		never: []string{pebbleModule, "./store", "./internal/command"},
@@ -171,6 +175,7 @@ func TestImportsPlanted(t *testing.T) {
 		{"internal/service", raftModule, "package internal/service imports"},
 		{"client", module, "package client imports"},
 		{"client", module + "/helper", "imports " + module + "/helper"},
+		{"concurrency", module + "/client", "package concurrency imports"},
 		{"transport", module + "/store", "package transport imports"},
 		{"internal/command", "github.com/x/y", "package internal/command imports"},
 		{".", "testing", "package . imports testing"},
