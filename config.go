@@ -131,6 +131,20 @@ type Config struct {
 	// within HistoryAge; a tenth more at times. Default 0: no such limit.
 	HistoryRevisions int64
 
+	// QuotaBytes bounds the state on disk. Once its files have so many bytes on the
+	// leader, which looks once a second, what makes it grow is refused with ErrQuota,
+	// not done, on all members: Set, Grant, Txn with a put on any way through it. Reads,
+	// Delete, DeleteRange, ClearRange, Revoke, keep-alives, Compact and Txn that
+	// only deletes always work. After deletes and Compact (or HistoryAge) it ends by
+	// itself, a thirty-second below the limit. Give it to all members that may lead.
+	//
+	// It is no hard limit. On top come up to four memtables of 16 MiB, which no file has
+	// yet; what is written in a second; and what compactions write before they remove what they
+	// have read. The log has limits of its own. Leave the disk room for them, and for
+	// a second copy of the state if the member may have to receive it. Default 0: no
+	// limit; at least 16 MiB.
+	QuotaBytes int64
+
 	edges hook.Edges
 }
 
@@ -288,6 +302,9 @@ func (c Config) limits() (Config, error) {
 		check("SnapshotRateBytes", c.SnapshotRateBytes, 1<<20, 1<<40)
 	}
 	check("HistoryRevisions", c.HistoryRevisions, 0, 1<<60)
+	if c.QuotaBytes != 0 {
+		check("QuotaBytes", c.QuotaBytes, minQuotaBytes, 1<<60)
+	}
 	if c.HistoryAge > 0 && c.HistoryAge < time.Second {
 		wrong = append(wrong, fmt.Sprintf("HistoryAge %v is under 1s", c.HistoryAge))
 	}

@@ -41,6 +41,9 @@ var statusFamilies = []statusFamily{
 			return v.age(v.LastContact)
 		}),
 	gauge("replkv_state_bytes", "Size of the state on disk.", func(v view) float64 { return float64(v.StateBytes) }),
+	gauge("replkv_quota_bytes", "Limit of the state's size; 0: the member sets none.", func(v view) float64 { return float64(v.QuotaBytes) }),
+	gauge("replkv_quota_exceeded", "Whether the member refuses what makes the state grow.",
+		func(v view) float64 { return truth(v.QuotaExceeded) }),
 	gauge("replkv_log_bytes", "Size of the entries in the log.", func(v view) float64 { return float64(v.LogBytes) }),
 	states("replkv_disk", "How the disk does: 1 for the state it is in, 0 for the others.", "state",
 		func(v view) string { return v.Disk }, "ok", "stalled", "failed"),
