@@ -413,6 +413,7 @@ func (db *DB) run() {
 	db.background(db.leaseLooks.run)
 	db.background((&historian{db}).run)
 	db.background(db.quota.run)
+	db.background(db.quota.reclaim)
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

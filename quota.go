@@ -43,6 +43,12 @@ const (
 	// before it grows again: at the limit itself, the verdict would change with
 	// each file that Pebble writes.
 	quotaSlack = 32
+	// reclaimEvery is how often a state that is nearly at its quota is looked through
+	// for garbage; reclaimPart and reclaimSlack, parts of the quota, are how near
+	// that is, and how much garbage is worth it.
+	reclaimEvery = 2 * time.Second
+	reclaimPart  = 8
+	reclaimSlack = 64
 	// minQuotaBytes is a memtable: what is in memory is not measured.
 	minQuotaBytes = 16 << 20
 )
@@ -187,4 +193,29 @@ func (q *quota) show() {
 		q.db.log.Info("the state is within its quota again", "bytes", q.size.Load())
 	}
 	q.db.events.quota(QuotaEvent{Exceeded: q.shown, StateBytes: q.size.Load(), QuotaBytes: q.db.cfg.QuotaBytes})
+}
+
+// reclaim has the room of what was removed given back when the state comes near the
+// quota, on every member for its own: Pebble alone does it when more is written, and
+// nothing may be. Before the quota is reached, too, so that garbage refuses nothing.
+func (q *quota) reclaim() {
+	limit := q.db.cfg.QuotaBytes
+	if limit == 0 {
+		return
+	}
+	tick := time.NewTicker(reclaimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-q.db.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if q.size.Load() < limit-limit/reclaimPart {
+			continue
+		}
+		if err := q.db.state.Reclaim(q.db.ctx, limit/reclaimSlack); err != nil && q.db.ctx.Err() == nil {
+			q.db.log.Warn("the room of what was removed could not be given back", "error", err)
+		}
+	}
 }
