@@ -142,7 +142,7 @@ type Config struct {
 	// yet; what is written in a second; and what compactions write before they remove what they
 	// have read. The log has limits of its own. Leave the disk room for them, and for
 	// a second copy of the state if the member may have to receive it. Default 0: no
-	// limit; at least 16 MiB.
+	// limit; at least 1 MiB.
 	QuotaBytes int64
 
 	edges hook.Edges

@@ -49,8 +49,8 @@ const (
 	reclaimEvery = 2 * time.Second
 	reclaimPart  = 8
 	reclaimSlack = 64
-	// minQuotaBytes is a memtable: what is in memory is not measured.
-	minQuotaBytes = 16 << 20
+	// minQuotaBytes leaves room for what a store without data writes of itself.
+	minQuotaBytes = 1 << 20
 )
 
 func (q *quota) init(db *DB) {
@@ -158,10 +158,14 @@ func (q *quota) measure() {
 		return
 	}
 	q.size.Store(size)
-	if q.exceeded.Load() {
+	q.exceeded.Store(exceeds(size, limit, q.exceeded.Load()))
+}
+
+func exceeds(size, limit int64, before bool) bool {
+	if before {
 		limit -= limit / quotaSlack
 	}
-	q.exceeded.Store(size >= limit)
+	return size >= limit
 }
 
 // ask renews the leader's word by way of a read index, if it was that the quota is

@@ -93,7 +93,8 @@ func (s *Store) compactPiece(ctx context.Context, from []byte, least int64) (p p
 		return piece{}, false, err
 	}
 	defer e.release()
-	levels, err := e.db.SSTables()
+	var levels [][]pebble.SSTableInfo
+	err = e.whileWell(func() (err error) { levels, err = e.db.SSTables(); return err })
 	if err != nil {
 		return piece{}, false, asCorrupt(err)
 	}

@@ -347,6 +347,9 @@ func (s *Store) LiveSize() (int64, error) {
 		return 0, err
 	}
 	defer e.release()
-	m := e.db.Metrics()
+	var m *pebble.Metrics // takes Pebble's mutex
+	if err := e.whileWell(func() error { m = e.db.Metrics(); return nil }); err != nil {
+		return 0, err
+	}
 	return int64(m.Table.Local.LiveSize + m.BlobFiles.Local.LiveSize), nil
 }
