@@ -43,12 +43,14 @@ const (
 	// before it grows again: at the limit itself, the verdict would change with
 	// each file that Pebble writes.
 	quotaSlack = 32
-	// reclaimEvery is how often a state that is nearly at its quota is looked through
-	// for garbage; reclaimPart and reclaimSlack, parts of the quota, are how near
-	// that is, and how much garbage is worth it.
-	reclaimEvery = 2 * time.Second
-	reclaimPart  = 8
-	reclaimSlack = 64
+	// reclaimEvery is how often a state that is near its quota is looked through for
+	// garbage; reclaimNear, a part of the quota, is how near that is. Then a piece of
+	// it is compacted if one in reclaimEasily bytes is garbage, and when the quota is
+	// exceeded one in reclaimHard: writing is dear, but nobody else writes.
+	reclaimEvery  = 2 * time.Second
+	reclaimNear   = 8
+	reclaimEasily = 8
+	reclaimHard   = 64
 	// minQuotaBytes leaves room for what a store without data writes of itself.
 	minQuotaBytes = 1 << 20
 )
@@ -215,10 +217,14 @@ func (q *quota) reclaim() {
 			return
 		case <-tick.C:
 		}
-		if q.size.Load() < limit-limit/reclaimPart {
+		if q.size.Load() < limit-limit/reclaimNear {
 			continue
 		}
-		if err := q.db.state.Reclaim(q.db.ctx, limit/reclaimSlack); err != nil && q.db.ctx.Err() == nil {
+		part := uint64(reclaimEasily)
+		if q.exceeded.Load() {
+			part = reclaimHard
+		}
+		if err := q.db.state.Reclaim(q.db.ctx, part); err != nil && q.db.ctx.Err() == nil {
 			q.db.log.Warn("the room of what was removed could not be given back", "error", err)
 		}
 	}

@@ -22,25 +22,31 @@ const (
 	// reclaimRateBytes is how much is compacted in a second, at the disk's cost of
 	// reading and writing it.
 	reclaimRateBytes = 32 << 20
+	// While a sweep goes on, files are written at most this often, and a piece is
+	// worth it only if one in so many bytes is garbage: there will be more.
+	reclaimFlushEvery   = 10 * time.Second
+	reclaimSweepingPart = 4
 )
 
-// Reclaim gives the room of what was removed back, by compactions of pieces of the
-// key space, if they would free at least so many bytes, as Pebble estimates. It does
-// nothing while a sweep is under way. It returns when it has been through, or with
-// ctx's error; what is removed later is for the next call. The work is that of
-// writing those pieces once. One caller at a time.
-func (s *Store) Reclaim(ctx context.Context, least int64) error {
+// Reclaim gives the room of what was removed back, by compacting those pieces of the
+// key space of which at least one in so many bytes is garbage, as Pebble estimates. It
+// returns when it has been through, or with ctx's error; what is removed later is
+// for the next call. Its work is that of writing those pieces once, at a limited
+// rate. One caller at a time.
+func (s *Store) Reclaim(ctx context.Context, part uint64) error {
 	swept, err := s.flushSwept()
-	if !swept || err != nil {
+	if err != nil {
 		return err
+	}
+	if !swept {
+		part = min(part, reclaimSweepingPart)
 	}
 	var from []byte // nil: the beginning
 	for ctx.Err() == nil {
-		p, ok, err := s.compactPiece(ctx, from, least)
+		p, ok, err := s.compactPiece(ctx, from, part)
 		if !ok || err != nil {
 			return err
 		}
-		least = 0 // it is worth it
 		from = p.to
 		rest := time.NewTimer(time.Duration(p.bytes) * time.Second / reclaimRateBytes)
 		select {
@@ -52,9 +58,9 @@ func (s *Store) Reclaim(ctx context.Context, least int64) error {
 	return context.Cause(ctx)
 }
 
-// flushSwept writes the tombstones of a finished sweep to files, where their
-// garbage is counted. False: the sweep goes on.
-func (s *Store) flushSwept() (bool, error) {
+// flushSwept writes the tombstones of the sweep to files, where their garbage is
+// counted. Done: the sweep is over, for now.
+func (s *Store) flushSwept() (done bool, err error) {
 	e, err := s.acquire()
 	if err != nil {
 		return false, err
@@ -65,17 +71,18 @@ func (s *Store) flushSwept() (bool, error) {
 		return false, err
 	}
 	swept, err := loadSwept(e.db)
-	if err != nil || swept < st.Compacted {
+	if err != nil {
 		return false, err
 	}
-	if swept == e.flushed {
-		return true, nil
+	done = swept >= st.Compacted
+	if swept == e.flushed || !done && time.Since(e.flushedAt) < reclaimFlushEvery {
+		return done, nil
 	}
 	if err := e.flush(); err != nil {
 		return false, err
 	}
-	e.flushed = swept
-	return true, nil
+	e.flushed, e.flushedAt = swept, time.Now()
+	return done, nil
 }
 
 // piece is a part of the key space, from a bound to another, both inclusive.
@@ -85,9 +92,8 @@ type piece struct {
 	garbage  uint64 // that compacting it would free, as far as it can be told
 }
 
-// compactPiece compacts the first piece from a bound on that has garbage, if all
-// of them together have the least.
-func (s *Store) compactPiece(ctx context.Context, from []byte, least int64) (p piece, ok bool, err error) {
+// compactPiece compacts the first piece from a bound on that is worth it.
+func (s *Store) compactPiece(ctx context.Context, from []byte, part uint64) (p piece, ok bool, err error) {
 	e, err := s.acquire()
 	if err != nil {
 		return piece{}, false, err
@@ -98,11 +104,8 @@ func (s *Store) compactPiece(ctx context.Context, from []byte, least int64) (p p
 	if err != nil {
 		return piece{}, false, asCorrupt(err)
 	}
-	if int64(garbage(levels)) < max(least, 1) {
-		return piece{}, false, nil
-	}
 	for _, p := range pieces(levels, reclaimPieceBytes) {
-		if p.garbage == 0 || from != nil && comparer.Compare(p.to, from) <= 0 {
+		if p.garbage == 0 || p.garbage < p.bytes/part || from != nil && comparer.Compare(p.to, from) <= 0 {
 			continue
 		}
 		err := e.whileWell(func() error { return e.db.Compact(ctx, p.from, p.to, false) })
@@ -115,21 +118,7 @@ func garbageOf(t *pebble.SSTableInfo) uint64 {
 	return t.TableStats.PointDeletionsBytesEstimate + t.TableStats.RangeDeletionsBytesEstimate
 }
 
-// dirty are the levels of which a compaction frees garbage: all but the lowest that
-// there can be. Tombstones there were needed by a reader, and go by themselves.
-func dirty(levels [][]pebble.SSTableInfo) [][]pebble.SSTableInfo { return levels[:len(levels)-1] }
-
-func garbage(levels [][]pebble.SSTableInfo) (sum uint64) {
-	for _, level := range dirty(levels) {
-		for i := range level {
-			sum += garbageOf(&level[i])
-		}
-	}
-	return sum
-}
-
-// pieces cuts the key space where files of the lowest level that has any begin. The
-// garbage of a file above counts for every piece that it reaches into.
+// pieces cuts the key space where files of the lowest level that has any begin.
 func pieces(levels [][]pebble.SSTableInfo, size uint64) []piece {
 	last := len(levels) - 1
 	for last > 0 && len(levels[last]) == 0 {
@@ -147,20 +136,33 @@ func pieces(levels [][]pebble.SSTableInfo, size uint64) []piece {
 		p.bytes += t.Size
 	}
 	out[0].from, out[len(out)-1].to = []byte{0, bareEnd}, []byte{0xff, bareEnd}
-	for _, level := range dirty(levels) {
+	// Of the lowest level that there can be a compaction frees nothing: tombstones
+	// there were needed by a reader, and go by themselves.
+	for _, level := range levels[:len(levels)-1] {
 		for i := range level {
-			t := &level[i]
-			if garbageOf(t) == 0 {
-				continue
-			}
-			for j := range out {
-				if p := &out[j]; comparer.Compare(t.Smallest.UserKey, p.to) <= 0 && comparer.Compare(t.Largest.UserKey, p.from) >= 0 {
-					p.garbage += garbageOf(t)
-				}
+			if t := &level[i]; garbageOf(t) > 0 {
+				share(out, t)
 			}
 		}
 	}
 	return out
+}
+
+// share shares the garbage that a file makes among the pieces that it reaches into,
+// by their size.
+func share(out []piece, t *pebble.SSTableInfo) {
+	first, _ := slices.BinarySearchFunc(out, t.Smallest.UserKey, func(p piece, k []byte) int { return comparer.Compare(p.to, k) })
+	end, sum := first, uint64(0)
+	for ; end < len(out) && comparer.Compare(out[end].from, t.Largest.UserKey) <= 0; end++ {
+		sum += out[end].bytes
+	}
+	for i := first; i < end; i++ {
+		part := 1 / float64(end-first)
+		if sum > 0 {
+			part = float64(out[i].bytes) / float64(sum)
+		}
+		out[i].garbage += uint64(part * float64(garbageOf(t)))
+	}
 }
 
 // bareOf is the bound below all versions of a row's key.

@@ -68,13 +68,13 @@ func remove(t *testing.T, l *leaseLog, keys int, which func(k int) bool) {
 
 // reclaim calls Reclaim until the state is small, or it has had its time: Pebble
 // estimates the garbage of a file a moment after it was written.
-func reclaim(t *testing.T, s *Store, least, want int64) {
+func reclaim(t *testing.T, s *Store, want int64) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); liveSize(t, s) > want; {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes are left, more than %d", liveSize(t, s), want)
 		}
-		if err := s.Reclaim(t.Context(), least); err != nil {
+		if err := s.Reclaim(t.Context(), 64); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestReclaim(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reclaim(t, l.s, before/64, before*c.left/100)
+			reclaim(t, l.s, before*c.left/100)
 			got, n, err := l.s.HashAt(l.s.State().Revision)
 			if err != nil || got != want || n != items {
 				t.Errorf("%d items instead of %d, %v", n, items, err)
@@ -116,18 +116,18 @@ func TestReclaim(t *testing.T) {
 // end it.
 func TestReclaimLeavesAlone(t *testing.T) {
 	l := newLeaseLog(t)
-	before := fill(t, l, 100, 50_000)
+	fill(t, l, 100, 50_000)
 	remove(t, l, 100, func(k int) bool { return k < 4 })
 	e, err := l.s.acquire()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.s.Reclaim(t.Context(), before); err != nil {
+	if err := l.s.Reclaim(t.Context(), 8); err != nil {
 		t.Fatal(err)
 	}
 	compactions := e.db.Metrics().Compact.Count
 	for range 3 {
-		if err := l.s.Reclaim(t.Context(), before); err != nil {
+		if err := l.s.Reclaim(t.Context(), 8); err != nil {
 			t.Fatal(err)
 		}
 	}
