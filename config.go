@@ -132,17 +132,14 @@ type Config struct {
 	HistoryRevisions int64
 
 	// QuotaBytes bounds the state on disk. Once its files have so many bytes on the
-	// leader, which looks once a second, what makes it grow is refused with ErrQuota,
-	// not done, on all members: Set, Grant, Txn with a put on any way through it. Reads,
-	// Delete, DeleteRange, ClearRange, Revoke, keep-alives, Compact and Txn that
-	// only deletes always work. After deletes and Compact (or HistoryAge) it ends by
-	// itself, a thirty-second below the limit. Give it to all members that may lead.
+	// leader, which looks once a second, all members refuse what makes it grow with
+	// ErrQuota, not done: Set, Grant, and Txn and Update that put something. Reads,
+	// deletes, Compact, Revoke, keep-alives and changes of the members always work.
+	// After deletes and Compact (or HistoryAge) it ends by itself, a thirty-second
+	// below the limit. Give it to all members that may lead.
 	//
-	// It is no hard limit. On top come up to four memtables of 16 MiB, which no file has
-	// yet; what is written in a second; and what compactions write before they remove what they
-	// have read. The log has limits of its own. Leave the disk room for them, and for
-	// a second copy of the state if the member may have to receive it. Default 0: no
-	// limit; at least 1 MiB.
+	// It is no hard limit: docs/guarantees.md says what comes on top, and wants room
+	// on the disk. Default 0: no limit; at least 1 MiB.
 	QuotaBytes int64
 
 	edges hook.Edges
