@@ -131,6 +131,17 @@ type Config struct {
 	// within HistoryAge; a tenth more at times. Default 0: no such limit.
 	HistoryRevisions int64
 
+	// QuotaBytes bounds the state on disk. Once its files have so many bytes on the
+	// leader, which looks once a second, all members refuse what makes it grow with
+	// ErrQuota, not done: Set, Grant, and Txn and Update that put something. Reads,
+	// deletes, Compact, Revoke, keep-alives and changes of the members always work.
+	// After deletes and Compact (or HistoryAge) it ends by itself, a thirty-second
+	// below the limit. Give it to all members that may lead.
+	//
+	// It is no hard limit: docs/guarantees.md says what comes on top, and wants room
+	// on the disk. Default 0: no limit; at least 1 MiB.
+	QuotaBytes int64
+
 	edges hook.Edges
 }
 
@@ -288,6 +299,9 @@ func (c Config) limits() (Config, error) {
 		check("SnapshotRateBytes", c.SnapshotRateBytes, 1<<20, 1<<40)
 	}
 	check("HistoryRevisions", c.HistoryRevisions, 0, 1<<60)
+	if c.QuotaBytes != 0 {
+		check("QuotaBytes", c.QuotaBytes, minQuotaBytes, 1<<60)
+	}
 	if c.HistoryAge > 0 && c.HistoryAge < time.Second {
 		wrong = append(wrong, fmt.Sprintf("HistoryAge %v is under 1s", c.HistoryAge))
 	}

@@ -58,6 +58,7 @@ type DB struct {
 	keepAlives, leaseLooks leaseCalls
 
 	limits    limits
+	quota     quota
 	applied   waitList // the applied index
 	revisions waitList // the revision applied
 

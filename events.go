@@ -23,6 +23,9 @@ type EventListener struct {
 	// that did is over. One that takes longer than the write deadline stops the
 	// store.
 	DiskStalled func(StallEvent)
+	// QuotaExceeded: this member refuses what makes the state grow, or does so no
+	// more. Members learn of it within seconds of each other.
+	QuotaExceeded func(QuotaEvent)
 	// Stopped: the store has stopped; nil after Close.
 	Stopped func(error)
 }
@@ -40,6 +43,13 @@ type SnapshotEvent struct {
 type StallEvent struct {
 	For  time.Duration // so far
 	Over bool
+}
+
+// QuotaEvent is the state getting beyond Config.QuotaBytes, or below it again.
+type QuotaEvent struct {
+	Exceeded   bool
+	StateBytes int64 // of this member's state; 0 if it has no quota itself, and was told by the leader
+	QuotaBytes int64 // of this member's Config
 }
 
 // events calls the listener.
@@ -113,6 +123,12 @@ func (e *events) snapshot(f func(SnapshotEvent), x SnapshotEvent) {
 
 func (e *events) stall(x StallEvent) {
 	if f := e.db.cfg.Events.DiskStalled; f != nil {
+		e.add(func() { f(x) })
+	}
+}
+
+func (e *events) quota(x QuotaEvent) {
+	if f := e.db.cfg.Events.QuotaExceeded; f != nil {
 		e.add(func() { f(x) })
 	}
 }

@@ -328,6 +328,7 @@ func (db *DB) openTransport() (err error) {
 		Dial: db.cfg.Dial, DialOptions: db.cfg.PeerDialOptions,
 		TLS: db.cfg.PeerTLS, PeerID: db.cfg.PeerID, Insecure: db.cfg.InsecurePeers || db.cfg.Addr == "",
 		Handler: peerHandler{db}, Unapplied: db.unapplied, Logger: db.log,
+		OverQuota: db.quota.verdict, HearQuota: db.quota.hear,
 		Timeouts: transport.Timeouts{Heartbeat: db.cfg.ElectionTimeout, Confirm: db.cfg.ElectionTimeout,
 			// The calls' own deadlines bound these; this one is for requests that nobody waits for.
 			Request: max(db.cfg.RequestTimeout, time.Minute)},
@@ -357,6 +358,7 @@ func (db *DB) parts() {
 	db.members, db.events = newMembers(db), newEvents(db)
 	db.wlog = &watchedLog{Guard: db.guard, db: db}
 	db.limits.db = db
+	db.quota.init(db)
 	db.writes = newWriter(db)
 	db.reads = newReads(db)
 	db.keepAlives.init(db, true)
@@ -413,6 +415,8 @@ func (db *DB) run() {
 	db.background(db.leaseLooks.run)
 	db.background((&historian{db}).run)
 	db.background(func() { db.watches.Run(db.ctx) })
+	db.background(db.quota.run)
+	db.background(db.quota.reclaim)
 	db.background(db.proof.run)
 	db.background(db.events.run)
 	db.background(db.wlog.watch)

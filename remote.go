@@ -117,6 +117,9 @@ func (db *DB) encode(b *batch.Batch) []byte {
 		default:
 			op, err = db.deleteRangeOp(w.Range, &w.Delete)
 		}
+		if err == nil {
+			err = db.quota.admit(&op)
+		}
 		if err != nil {
 			w.Refused, op = err, command.Op{Kind: command.Delete}
 		}
@@ -138,6 +141,12 @@ func (db *DB) written(b *batch.Batch, res *command.BatchResult) []batch.Result {
 			out[i].Err = db.wrap(w.Op, OutcomeNotDone, w.Refused)
 			continue
 		}
+		if r.Status == command.Invalid && db.cfg.QuotaBytes > 0 && writeGrows(w) {
+			// This member finds it valid. Most likely it was refused for the quota by
+			// another, before.
+			out[i].Err = db.wrap(w.Op, OutcomeNotDone, fmt.Errorf("%w, or a limit of the member that had it first", ErrQuota))
+			continue
+		}
 		err := db.statusError(w.Op, r)
 		if w.Op == "Txn" {
 			out[i].Txn, out[i].Err = txnResult(*r, err)
@@ -147,6 +156,11 @@ func (db *DB) written(b *batch.Batch, res *command.BatchResult) []batch.Result {
 		out[i].DeleteResult, out[i].Err = deleteResult(*r, err)
 	}
 	return out
+}
+
+// writeGrows is grows before the operation is encoded.
+func writeGrows(w *batch.Write) bool {
+	return w.Op == "Set" || w.Op == "Grant" || w.Op == "Txn" && puts(&w.Txn)
 }
 
 // ReadMany makes it a backend of package service.

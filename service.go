@@ -43,7 +43,7 @@ func (s *Status) toProto() *replkvv1.StatusResponse {
 		Term: s.Term, CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex, LastLogIndex: s.LastLogIndex,
 		Revision: int64(s.Revision), CompactedRevision: int64(s.CompactedRevision), Ready: s.Err == nil && s.LeaderID != "",
 		LastContact: timeToProto(s.LastContact), StateBytes: s.StateBytes, LogBytes: s.LogBytes, Disk: s.Disk,
-		MembershipIndex: s.MembershipIndex, MayVote: s.MayVote, Leases: int64(s.Leases), Error: errorText(s.Err)}
+		MembershipIndex: s.MembershipIndex, MayVote: s.MayVote, Leases: int64(s.Leases), QuotaBytes: s.QuotaBytes, QuotaExceeded: s.QuotaExceeded, Error: errorText(s.Err)}
 	if e := s.LastElection; !e.At.IsZero() {
 		out.LastElection = &replkvv1.Election{At: timeToProto(e.At), Term: e.Term, LeaderId: e.LeaderID, Reason: e.Reason}
 	}

@@ -33,6 +33,10 @@ type Status struct {
 	Watchers          int      // Watch loops under way on this member
 	StateBytes        int64    // on disk
 	LogBytes          int64    // of the entries in the log
+	QuotaBytes        int64    // Config.QuotaBytes
+	// QuotaExceeded: this member refuses what makes the state grow (ErrQuota). It may
+	// be the leader's quota that is exceeded: see Config.QuotaBytes.
+	QuotaExceeded bool
 	// Disk is "ok", "stalled" (a write hangs, or waits for flushes) or "failed".
 	Disk string
 
@@ -75,7 +79,9 @@ func (db *DB) Status() Status {
 		CommitIndex: db.raft.CommitIndex(), LastLogIndex: db.raft.LastIndex(), LastContact: db.raft.LastContact(),
 		LastElection: db.leads.last(), MayVote: db.proof.whole.Load(), Disk: db.disk(), Leases: db.state.LeaseCount(), Watchers: db.watches.Watchers()}
 	leads := false
+	s.QuotaBytes = db.cfg.QuotaBytes
 	if s.Err == nil {
+		s.QuotaExceeded = db.quota.refusal() != nil
 		s.Role = role(db.raft.State())
 		s.LeaderID, s.LeaderAddr, leads = db.leader()
 		s.StateBytes, _ = db.state.Size()

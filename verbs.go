@@ -110,6 +110,10 @@ func (db *DB) write(ctx context.Context, name string, op *command.Op) (command.O
 	if err := db.check(ctx); err != nil {
 		return command.OpResult{}, db.wrap(name, OutcomeNotDone, ctxError(ctx, err))
 	}
+	if err := db.quota.admit(op); err != nil {
+		db.counts.writeErrors.Add(1)
+		return command.OpResult{}, db.wrap(name, OutcomeNotDone, err)
+	}
 	began := time.Now()
 	a := db.writes.do(ctx, db.limit(ctx), op)
 	if a.err == nil && a.res.Status == command.OK {

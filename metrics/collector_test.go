@@ -43,7 +43,7 @@ func leader() *fake {
 	f := &fake{status: replkv.Status{
 		ID: "a", Addr: "a:1", Role: "leader", LeaderID: "a", LeaderAddr: "a:1", Term: 7,
 		CommitIndex: 90, AppliedIndex: 89, LastLogIndex: 91, LastContact: fixed,
-		Revision: 60, CompactedRevision: 1, Leases: 5, StateBytes: 4096, Watchers: 3, LogBytes: 2048, Disk: "ok", MembershipIndex: 55, MayVote: true,
+		Revision: 60, CompactedRevision: 1, Leases: 5, StateBytes: 4096, Watchers: 3, LogBytes: 2048, QuotaBytes: 1 << 20, QuotaExceeded: true, Disk: "ok", MembershipIndex: 55, MayVote: true,
 		Members: []replkv.MemberStatus{
 			{Member: replkv.Member{ID: "a", Addr: "a:1"}, LastContact: fixed},
 			{Member: replkv.Member{ID: "b", Addr: "b:1"}, LastContact: before(1500 * time.Millisecond), MatchIndex: 91},

@@ -31,6 +31,10 @@ type engine struct {
 	// recent goes with the engine: what a reader found in one engine must not be
 	// added to the rows of the next.
 	recent *recent
+	// flushed is how far swept was when Reclaim flushed last, and when that was; its
+	// caller's own.
+	flushed   kv.Revision
+	flushedAt time.Time
 }
 
 // engineFailure is where Pebble's goroutines end when they cannot go on: a

@@ -337,3 +337,19 @@ func (s *Store) Size() (int64, error) {
 	defer e.release()
 	return int64(e.db.Metrics().DiskSpaceUsage()), nil
 }
+
+// LiveSize returns the bytes of the files that hold the data, without those that
+// compactions are writing, and those that they have read and that will be removed.
+// What is in memory only is in no file.
+func (s *Store) LiveSize() (int64, error) {
+	e, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer e.release()
+	var m *pebble.Metrics // takes Pebble's mutex
+	if err := e.whileWell(func() error { m = e.db.Metrics(); return nil }); err != nil {
+		return 0, err
+	}
+	return int64(m.Table.Local.LiveSize + m.BlobFiles.Local.LiveSize), nil
+}

@@ -99,9 +99,9 @@ func (j *janitor) step() (cost int, more bool, err error) {
 		return 0, false, err
 	}
 	// Index rows whose last revision is at or below the compacted one: a row that
-	// spans it stays.
-	lower, _ := spaceBounds(spaceIndex)
-	err = errors.Join(w.b.DeleteRange(lower, indexKey(w.swept+1, 0), nil),
+	// spans it stays. Those of earlier steps are gone: tombstones that reach over each
+	// other cost each reader of the memtable the square of their number.
+	err = errors.Join(w.b.DeleteRange(indexKey(uint64(swept)+1, 0), indexKey(w.swept+1, 0), nil),
 		w.b.Set(sweptKey, binary.BigEndian.AppendUint64(nil, w.swept), nil), w.b.Commit(pebble.NoSync))
 	return w.cost, w.swept < w.target, err
 }

@@ -108,11 +108,15 @@ func (t *Transport) Confirm(ctx context.Context, id, addr string, term uint64) (
 
 // ReadIndex asks the leader for a read index, and the term of its confirmation.
 func (t *Transport) ReadIndex(ctx context.Context, id, addr string) (index, term uint64, err error) {
+	over := false
 	err = t.call(ctx, id, addr, laneControl, t.cfg.Timeouts.Request, func(ctx context.Context, cc *grpc.ClientConn) error {
 		m, err := peerpb.NewPeerClient(cc).ReadIndex(ctx, &peerpb.ReadIndexRequest{})
-		index, term = m.GetIndex(), m.GetTerm()
+		index, term, over = m.GetIndex(), m.GetTerm(), m.GetOverQuota()
 		return err
 	})
+	if err == nil {
+		t.cfg.HearQuota(over)
+	}
 	return index, term, peerError(err)
 }
 
@@ -124,11 +128,15 @@ func (t *Transport) Forward(ctx context.Context, id, addr string, batch []byte) 
 	if len(batch) > MaxMessageBytes {
 		return nil, 0, &kv.Error{Outcome: kv.OutcomeNotDone, Err: fmt.Errorf("%w: a batch of %d bytes (at most %d)", kv.ErrTooLarge, len(batch), MaxMessageBytes)}
 	}
+	over := false
 	err = t.call(ctx, id, addr, laneLog, t.cfg.Timeouts.Request, func(ctx context.Context, cc *grpc.ClientConn) error {
 		m, err := peerpb.NewPeerClient(cc).Forward(ctx, &peerpb.ForwardRequest{Batch: batch})
-		result, index = m.GetResult(), m.GetIndex()
+		result, index, over = m.GetResult(), m.GetIndex(), m.GetOverQuota()
 		return err
 	})
+	if err == nil {
+		t.cfg.HearQuota(over)
+	}
 	return result, index, peerError(err)
 }
 

@@ -73,6 +73,11 @@ type Config struct {
 	// Unapplied returns the bytes received and not yet applied; while they exceed
 	// UnappliedLimit, AppendEntries with entries wait. May be nil.
 	Unapplied func() int64
+	// OverQuota is what a leader tells with each ReadIndex and Forward that it has
+	// answered, and HearQuota is told what another leader said. They must not block;
+	// nil: it is not, and nobody listens.
+	OverQuota func() bool
+	HearQuota func(over bool)
 
 	Timeouts Timeouts
 	Logger   *slog.Logger // nil: silent
@@ -164,6 +169,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OverQuota == nil {
+		c.OverQuota = func() bool { return false }
+	}
+	if c.HearQuota == nil {
+		c.HearQuota = func(bool) {}
 	}
 	c.Timeouts = c.Timeouts.withDefaults()
 	return c, nil

@@ -206,7 +206,7 @@ func (s peerServer) Confirm(ctx context.Context, m *peerpb.ConfirmRequest) (resp
 func (s peerServer) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) (resp *peerpb.ReadIndexResponse, err error) {
 	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
 		index, term, err := h.ReadIndex(ctx)
-		resp = &peerpb.ReadIndexResponse{Index: index, Term: term}
+		resp = &peerpb.ReadIndexResponse{Index: index, Term: term, OverQuota: s.t.cfg.OverQuota()}
 		return err
 	})
 	return resp, err
@@ -215,7 +215,7 @@ func (s peerServer) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) (
 func (s peerServer) Forward(ctx context.Context, m *peerpb.ForwardRequest) (resp *peerpb.ForwardResponse, err error) {
 	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
 		result, index, err := h.Forward(ctx, m.GetBatch())
-		resp = &peerpb.ForwardResponse{Result: result, Index: index}
+		resp = &peerpb.ForwardResponse{Result: result, Index: index, OverQuota: s.t.cfg.OverQuota()}
 		if err == nil && len(result) > MaxMessageBytes {
 			return fmt.Errorf("%w: %d bytes", kv.ErrResultDropped, len(result))
 		}

@@ -221,6 +221,7 @@ type ReadIndexResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	OverQuota     bool                   `protobuf:"varint,3,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"` // as in ForwardResponse
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +270,13 @@ func (x *ReadIndexResponse) GetTerm() uint64 {
 	return 0
 }
 
+func (x *ReadIndexResponse) GetOverQuota() bool {
+	if x != nil {
+		return x.OverQuota
+	}
+	return false
+}
+
 type ForwardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Batch         []byte                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"` // an encoded batch of package internal/command
@@ -315,8 +323,9 @@ func (x *ForwardRequest) GetBatch() []byte {
 
 type ForwardResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        []byte                 `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"` // the encoded result of that batch
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`  // of the entry
+	Result        []byte                 `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`                         // the encoded result of that batch
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                          // of the entry
+	OverQuota     bool                   `protobuf:"varint,3,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"` // the leader's state exceeds its quota: refuse what makes it grow
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,6 +372,13 @@ func (x *ForwardResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ForwardResponse) GetOverQuota() bool {
+	if x != nil {
+		return x.OverQuota
+	}
+	return false
 }
 
 type HelloRequest struct {
@@ -951,15 +967,19 @@ const file_transport_peerpb_peer_proto_rawDesc = "" +
 	"\x0fConfirmResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05voter\x18\x02 \x01(\bR\x05voter\"\x12\n" +
-	"\x10ReadIndexRequest\"=\n" +
+	"\x10ReadIndexRequest\"\\\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"&\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +
+	"\n" +
+	"over_quota\x18\x03 \x01(\bR\toverQuota\"&\n" +
 	"\x0eForwardRequest\x12\x14\n" +
-	"\x05batch\x18\x01 \x01(\fR\x05batch\"?\n" +
+	"\x05batch\x18\x01 \x01(\fR\x05batch\"^\n" +
 	"\x0fForwardResponse\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\fR\x06result\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\x0e\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
+	"\n" +
+	"over_quota\x18\x03 \x01(\bR\toverQuota\"\x0e\n" +
 	"\fHelloRequest\"\x99\x01\n" +
 	"\rHelloResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\x12\x1f\n" +

@@ -3059,6 +3059,8 @@ type StatusResponse struct {
 	MayVote           bool                   `protobuf:"varint,20,opt,name=may_vote,json=mayVote,proto3" json:"may_vote,omitempty"` // false: the member's directory is not proven to be whole
 	Error             string                 `protobuf:"bytes,21,opt,name=error,proto3" json:"error,omitempty"`                     // what stopped the store; empty while it works
 	Leases            int64                  `protobuf:"varint,22,opt,name=leases,proto3" json:"leases,omitempty"`
+	QuotaBytes        int64                  `protobuf:"varint,23,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`          // 0: the member sets no limit of the state's bytes
+	QuotaExceeded     bool                   `protobuf:"varint,24,opt,name=quota_exceeded,json=quotaExceeded,proto3" json:"quota_exceeded,omitempty"` // writes that make the state grow are refused
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3245,6 +3247,20 @@ func (x *StatusResponse) GetLeases() int64 {
 		return x.Leases
 	}
 	return 0
+}
+
+func (x *StatusResponse) GetQuotaBytes() int64 {
+	if x != nil {
+		return x.QuotaBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetQuotaExceeded() bool {
+	if x != nil {
+		return x.QuotaExceeded
+	}
+	return false
 }
 
 type Member struct {
@@ -4415,7 +4431,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\rLeasesRequest\">\n" +
 	"\x0eLeasesResponse\x12,\n" +
 	"\x06leases\x18\x01 \x03(\v2\x14.replkv.v1.LeaseInfoR\x06leases\"\x0f\n" +
-	"\rStatusRequest\"\xe1\x05\n" +
+	"\rStatusRequest\"\xa9\x06\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -4440,7 +4456,10 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\x10membership_index\x18\x13 \x01(\x04R\x0fmembershipIndex\x12\x19\n" +
 	"\bmay_vote\x18\x14 \x01(\bR\amayVote\x12\x14\n" +
 	"\x05error\x18\x15 \x01(\tR\x05error\x12\x16\n" +
-	"\x06leases\x18\x16 \x01(\x03R\x06leases\"r\n" +
+	"\x06leases\x18\x16 \x01(\x03R\x06leases\x12\x1f\n" +
+	"\vquota_bytes\x18\x17 \x01(\x03R\n" +
+	"quotaBytes\x12%\n" +
+	"\x0equota_exceeded\x18\x18 \x01(\bR\rquotaExceeded\"r\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
