@@ -70,7 +70,9 @@ func remove(t *testing.T, l *leaseLog, keys int, which func(k int) bool) {
 // estimates the garbage of a file a moment after it was written.
 func reclaim(t *testing.T, s *Store, want int64) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); liveSize(t, s) > want; {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); liveSize(t, s) > want; <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes are left, more than %d", liveSize(t, s), want)
 		}
@@ -84,7 +86,7 @@ func reclaim(t *testing.T, s *Store, want int64) {
 // write that would make Pebble do it; a store that is emptied, and one that is
 // thinned out evenly. What is left reads as before.
 func TestReclaim(t *testing.T) {
-	const keys, size = 400, 50_000
+	const keys, size = 160, 50_000
 	for name, c := range map[string]struct {
 		which func(k int) bool
 		left  int64 // at most, in percent
@@ -116,7 +118,7 @@ func TestReclaim(t *testing.T) {
 // end it.
 func TestReclaimLeavesAlone(t *testing.T) {
 	l := newLeaseLog(t)
-	fill(t, l, 100, 50_000)
+	fill(t, l, 100, 20_000)
 	remove(t, l, 100, func(k int) bool { return k < 4 })
 	e, err := l.s.acquire()
 	if err != nil {
@@ -153,7 +155,7 @@ func TestReclaimLeavesAlone(t *testing.T) {
 // between keys, and hold about what they should.
 func TestPieces(t *testing.T) {
 	l := newLeaseLog(t)
-	fill(t, l, 400, 50_000)
+	fill(t, l, 250, 50_000)
 	e, err := l.s.acquire()
 	if err != nil {
 		t.Fatal(err)
@@ -166,10 +168,10 @@ func TestPieces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const size = 6 << 20
+	const size = 5 << 20
 	all := pieces(levels, size)
 	if len(all) < 3 {
-		t.Fatalf("%d pieces of 20 MB: the test shows nothing", len(all))
+		t.Fatalf("%d pieces of 12 MB: the test shows nothing", len(all))
 	}
 	var sum, want uint64
 	for _, level := range levels {
