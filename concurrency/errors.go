@@ -24,6 +24,9 @@ var (
 	ErrNotHeld = errors.New("not held")
 )
 
+// errDeleted: the key of a place is gone. Session.reason finds out why.
+var errDeleted = fmt.Errorf("%w: the key was deleted", ErrNotHeld)
+
 // retryPause is between attempts that failed for now.
 const retryPause = 100 * time.Millisecond
 

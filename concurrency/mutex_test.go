@@ -90,6 +90,31 @@ func TestMutexRefuses(t *testing.T) {
 	}
 }
 
+// TestKeyDeleted: who waits, and who holds, hear that somebody has deleted their key;
+// the session lives on.
+func TestKeyDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := replkvtest.Open(t)
+		a, b := newSession(t, db, 0), newSession(t, db, 0)
+		ma, mb := concurrency.NewMutex(a, "job"), concurrency.NewMutex(b, "job")
+		lock(t, ma)
+		waited := make(chan error)
+		go func() { _, err := mb.Lock(context.Background()); waited <- err }()
+		queued(t, db, "job", 2)
+		synctest.Wait()
+		if _, err := db.DeleteRange(t.Context(), kv.Prefix("job/")); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, "Lock", <-waited, concurrency.ErrNotHeld)
+		wantError(t, "Unlock", ma.Unlock(t.Context()), concurrency.ErrNotHeld)
+		if a.Err() != nil || b.Err() != nil {
+			t.Errorf("the sessions: %v, %v", a.Err(), b.Err())
+		}
+		lock(t, mb)
+		unlock(t, mb)
+	})
+}
+
 // TestFairness: the lock goes round in the order of arrival, also past those who
 // have left, and the end of a lock wakes one waiter.
 func TestFairness(t *testing.T) {

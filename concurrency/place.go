@@ -163,7 +163,7 @@ func (p *place) propose(ctx context.Context, value []byte) error {
 		}
 		there := res.Results[0].Items
 		if len(there) == 0 || int64(there[0].CreateRevision) != p.owner.Load() {
-			return fmt.Errorf("%w: the key was deleted", ErrNotHeld)
+			return errDeleted
 		}
 		p.mod.Store(int64(there[0].ModRevision)) // another call of ours has written it
 	}
@@ -205,12 +205,10 @@ func (p *place) remove(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil || errors.Is(err, kv.ErrLeaseNotFound):
-			return p.s.reason(ctx, err)
-		case errors.Is(err, ErrNotHeld) && again:
+		case errors.Is(err, errDeleted) && again:
 			return nil // an earlier attempt has done it
-		case errors.Is(err, ErrNotHeld):
-			return err
+		case ctx.Err() != nil || errors.Is(err, errDeleted) || errors.Is(err, kv.ErrLeaseNotFound):
+			return p.s.reason(ctx, err)
 		}
 		again = true
 		wait(ctx, retryPause)
@@ -242,7 +240,7 @@ func (p *place) delete(ctx context.Context) error {
 	}
 	res, err := p.s.store.Txn(ctx, kv.Txn{If: []kv.Compare{p.isOwner()}, Then: []kv.Op{kv.DeleteOp(kv.Key(p.key))}})
 	if err == nil && !res.Succeeded {
-		err = fmt.Errorf("%w: the key was deleted", ErrNotHeld)
+		err = errDeleted
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func (q queue) first(tx *kv.ReadTx) (first kv.Item, err error) {
 }
 
 // ahead returns who comes right before the item of key; the zero Item if it is the
-// first. ErrNotHeld if it is not there, created at that revision.
+// first. errDeleted if it is not there, created at that revision.
 func (q queue) ahead(tx *kv.ReadTx, key string, created kv.Revision) (ahead kv.Item, err error) {
 	there := false
 	me := kv.Item{Key: key, CreateRevision: created}
@@ -64,7 +64,7 @@ func (q queue) ahead(tx *kv.ReadTx, key string, created kv.Revision) (ahead kv.I
 		}
 	}
 	if !there {
-		return ahead, fmt.Errorf("%w: the key was deleted", ErrNotHeld)
+		return ahead, errDeleted
 	}
 	return ahead, nil
 }

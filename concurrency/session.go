@@ -138,6 +138,12 @@ func (s *Session) within(ctx context.Context) (context.Context, context.CancelFu
 // reason is why a call has failed: an end of the session or of the caller's ctx says
 // more than what the store made of it.
 func (s *Session) reason(ctx context.Context, err error) error {
+	if errors.Is(err, errDeleted) {
+		// By somebody, or with the lease, of which the next keep-alive would tell.
+		if _, gone := s.store.TimeToLive(ctx, s.lease); errors.Is(gone, kv.ErrLeaseNotFound) {
+			err = gone
+		}
+	}
 	switch {
 	case errors.Is(err, kv.ErrLeaseNotFound):
 		s.end(err)

@@ -82,20 +82,19 @@ func TestSessionLost(t *testing.T) {
 		waited := make(chan error)
 		go func() { _, err := mb.Lock(context.Background()); waited <- err }()
 		queued(t, db, "job", 2)
-		if err := db.Revoke(t.Context(), b.Lease()); err != nil {
-			t.Fatal(err)
+		synctest.Wait()
+		for _, s := range []*concurrency.Session{b, a} { // long before the next keep-alives
+			if err := db.Revoke(t.Context(), s.Lease()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		err := <-waited
 		wantError(t, "Lock", err, concurrency.ErrSessionEnded)
 		wantError(t, "Lock", err, kv.ErrLeaseNotFound)
-
-		if err := db.Revoke(t.Context(), a.Lease()); err != nil {
-			t.Fatal(err)
-		}
 		wantOwner(t, db, ma.IsOwner(), false)
-		<-ma.Done()
 		wantError(t, "Unlock", ma.Unlock(t.Context()), concurrency.ErrSessionEnded)
 		wantError(t, "a second Unlock", ma.Unlock(t.Context()), concurrency.ErrNotHeld)
+		<-ma.Done()
 	})
 }
 
