@@ -22,6 +22,7 @@ type janitor struct {
 	quit  chan struct{}
 	once  sync.Once
 	done  chan struct{}
+	swept sweptKeys // run's own
 }
 
 type sweepRequest struct {

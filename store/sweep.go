@@ -70,7 +70,31 @@ type sweepStep struct {
 	swept  uint64 // entries up to this revision are done
 	cost   int
 	bare   []byte
-	done   map[string]bool // keys that were looked at
+
+	done *sweptKeys // of which nothing at or below target is left to remove
+}
+
+// sweptKeys remembers, from step to step, which keys are done: an index names a key as
+// often as it was written, and each look at it would pass all that was deleted of it
+// before. Without, a hundred thousand versions of ten thousand keys took minutes, and
+// both cores of the machine.
+type sweptKeys struct {
+	e      *engine
+	target uint64
+	keys   map[string]bool
+	bytes  int // of keys
+	looks  int // at keys, since the store was opened
+}
+
+// maxSweptBytes bounds the keys remembered; then it begins anew.
+const maxSweptBytes = 8 << 20
+
+// of makes s that of an engine, and of a compacted revision.
+func (s *sweptKeys) of(e *engine, target uint64) *sweptKeys {
+	if s.e != e || s.target != target || s.bytes > maxSweptBytes {
+		*s = sweptKeys{e: e, target: target, keys: make(map[string]bool), looks: s.looks}
+	}
+	return s
 }
 
 // step sweeps a part. More says that something is left; cost is the work that was
@@ -89,8 +113,13 @@ func (j *janitor) step() (cost int, more bool, err error) {
 	if err != nil || swept >= st.Compacted {
 		return 0, false, err
 	}
-	w := &sweepStep{b: e.db.NewBatch(), target: uint64(st.Compacted), swept: uint64(swept), done: make(map[string]bool)}
-	defer func() { err = errors.Join(err, w.b.Close()) }()
+	target := uint64(st.Compacted)
+	w := &sweepStep{b: e.db.NewBatch(), target: target, swept: uint64(swept), done: j.swept.of(e, target)}
+	defer func() {
+		if err = errors.Join(err, w.b.Close()); err != nil {
+			j.swept = sweptKeys{looks: j.swept.looks} // what was removed of them may not be
+		}
+	}()
 	if w.it, err = e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceData, bareEnd}, UpperBound: dataEnd()}); err != nil {
 		return 0, false, asCorrupt(err)
 	}
@@ -148,11 +177,12 @@ func (w *sweepStep) row(b []byte) (whole bool, begins uint64, err error) {
 	var failed error
 	_, err = decodeIndexRow(b, func(c IndexedChange) {
 		begins = min(begins, uint64(c.Revision))
-		if !whole || failed != nil || uint64(c.Revision) > w.target || w.done[string(c.Key)] {
+		if !whole || failed != nil || uint64(c.Revision) > w.target || w.done.keys[string(c.Key)] {
 			return
 		}
-		if whole, failed = w.key(c.Key); whole {
-			w.done[string(c.Key)] = true
+		if whole, failed = w.key(c.Key); whole && failed == nil {
+			w.done.keys[string(c.Key)] = true
+			w.done.bytes += len(c.Key) + 64
 		}
 	})
 	w.cost += len(b)
@@ -165,6 +195,7 @@ func (w *sweepStep) row(b []byte) (whole bool, begins uint64, err error) {
 // it would uncover them.
 func (w *sweepStep) key(key []byte) (whole bool, err error) {
 	it := w.it
+	w.done.looks++
 	w.cost += sweepKeyBytes + len(key)
 	w.bare = appendBare(w.bare[:0], key)
 	same := func() bool { k := it.Key(); return string(k[:split(k)]) == string(w.bare) }

@@ -214,3 +214,22 @@ func TestRevisionAt(t *testing.T) {
 		}
 	}
 }
+
+// TestSweepLooksOnce: a key is looked at once for a compaction, not once for each of
+// its versions, nor again for each step that its entry takes.
+func TestSweepLooksOnce(t *testing.T) {
+	l := unsweeping(t)
+	s := l.s
+	const keys, versions = 200, 20
+	history(t, l, keys, versions, 1000)
+	if err := s.janitor.sweepAll(); err != nil {
+		t.Fatal(err)
+	}
+	if n := superseded(t, s); n > 0 {
+		t.Errorf("%d rows are superseded after the sweep", n)
+	}
+	steps := keys * versions * 1000 / sweepStepBytes
+	if n := s.janitor.swept.looks; n < keys || n > keys+2*steps {
+		t.Errorf("%d looks at %d keys in some %d steps", n, keys, steps)
+	}
+}
