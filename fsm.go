@@ -37,12 +37,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		bytes += len(l.Data)
 	}
-	// A state whose disk hangs stops the member as a hanging log does: a leader
-	// would keep its office, and nothing be answered.
-	watchdog := time.AfterFunc(f.db.cfg.WriteDeadline, func() {
+	watch := watchApply(f.db.cfg.WriteDeadline, f.db.state.Stall, func() {
 		f.db.guard.Fail(fmt.Errorf("%w: applying %d entries took longer than %v", raftlog.ErrStalled, len(entries), f.db.cfg.WriteDeadline))
 	})
-	defer watchdog.Stop()
+	defer watch.stop()
 	err := f.db.failpoint("apply")
 	var results []store.Result
 	if err == nil {

@@ -27,6 +27,8 @@ type engine struct {
 	closed   chan struct{}
 	closeErr error
 	onClose  func() // runs after the db has closed
+	stalled  atomic.Bool
+	tables   atomic.Int64 // begun by flushes and compactions since it was opened
 	failed   *engineFailure
 	// recent goes with the engine: what a reader found in one engine must not be
 	// added to the rows of the next.
@@ -101,6 +103,7 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		return pebble.SpanPolicy{DisableValueSeparationBySuffix: true}, nil, nil
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	e := &engine{dir: dir, closed: make(chan struct{}), failed: failed}
 	var stalled atomic.Int64 // when the newest stall began, in Unix nanoseconds
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
@@ -126,9 +129,13 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		},
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 			stalled.Store(time.Now().UnixNano())
+			e.stalled.Store(true)
 			o.Logger.Warn("state: writes stall", "reason", i.Reason)
 		},
+		// A table done is progress: see Store.Stall.
+		TableCreated: func(pebble.TableCreateInfo) { e.tables.Add(1) },
 		WriteStallEnd: func() {
+			e.stalled.Store(false)
 			o.Logger.Info("state: writes go on", "after", time.Since(time.Unix(0, stalled.Load())))
 		},
 	}
@@ -137,7 +144,7 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		return nil, fmt.Errorf("open state: %w", disk.OpenError(err))
 	}
 	opened()
-	e := &engine{db: db, dir: dir, closed: make(chan struct{}), failed: failed}
+	e.db = db
 	e.refs.Store(1)
 	return e, nil
 }

@@ -224,6 +224,17 @@ func getCopy(r pebble.Reader, key []byte) ([]byte, error) {
 	return append([]byte{}, v...), nil
 }
 
+// Stall says whether writes wait because more is written than can be merged, and
+// counts the tables that flushes and compactions have begun: while the count rises,
+// they get on. It takes no lock.
+func (s *Store) Stall() (stalled bool, tables int64) {
+	e := s.eng.Load()
+	if e == nil {
+		return false, 0
+	}
+	return e.stalled.Load(), e.tables.Load()
+}
+
 // State returns where the state machine stands.
 func (s *Store) State() State { return *s.state.Load() }
 

@@ -1,0 +1,58 @@
+package replkv
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestApplyWatch: an apply that takes too long is given up on, unless it waits for
+// merges that get on.
+func TestApplyWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const deadline = 10 * time.Second
+		var stalled atomic.Bool
+		var progress atomic.Int64
+		begin := func() (*applyWatch, func() int) {
+			var fails atomic.Int64
+			w := watchApply(deadline, func() (bool, int64) { return stalled.Load(), progress.Load() }, func() { fails.Add(1) })
+			return w, func() int { return int(fails.Load()) }
+		}
+		pass := func(d time.Duration) { synctest.Wait(); time.Sleep(d); synctest.Wait() }
+
+		w, fails := begin()
+		pass(deadline - time.Millisecond)
+		w.stop()
+		pass(2 * deadline)
+		if fails() != 0 {
+			t.Error("failed an apply that was done in time")
+		}
+
+		_, fails = begin()
+		progress.Add(1) // without a stall: other work goes on, the apply hangs
+		pass(deadline)
+		if fails() != 1 {
+			t.Errorf("an apply that hangs: failed %d times", fails())
+		}
+
+		stalled.Store(true)
+		w, fails = begin()
+		for range 5 {
+			progress.Add(1)
+			pass(deadline)
+		}
+		if fails() != 0 {
+			t.Error("failed an apply that waits for merges that get on")
+		}
+		pass(deadline)
+		if fails() != 1 {
+			t.Errorf("merges that hang: failed %d times", fails())
+		}
+		w.stop()
+		pass(3 * deadline)
+		if fails() != 1 {
+			t.Errorf("failed %d times", fails())
+		}
+	})
+}
