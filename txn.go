@@ -69,13 +69,13 @@ func (db *DB) checkTxn(t *kv.Txn) error {
 }
 
 func txnResult(res command.OpResult, err error) (TxnResult, error) {
-	if err != nil {
+	if err != nil && (OutcomeOf(err) != OutcomeDone || len(res.Response) == 0) {
 		return TxnResult{Revision: Revision(res.Revision)}, err
 	}
-	out, err := command.DecodeTxnResult(res.Response)
+	out, badly := command.DecodeTxnResult(res.Response)
 	out.Revision = Revision(res.Revision)
-	if err != nil { // it was done all the same
-		err = &Error{Op: "Txn", Outcome: OutcomeDone, Err: err}
+	if badly != nil { // it was done all the same
+		err = &Error{Op: "Txn", Outcome: OutcomeDone, Err: badly}
 	}
-	return out, err
+	return out, err // ErrResultDropped: which branch was taken is known
 }

@@ -146,7 +146,7 @@ func (w *writer) answer(b *sentBatch, results []*replkvv1.WriteResult, err *kv.E
 			e := *err
 			a.err = &e
 		} else if a.res = results[i]; len(a.res.GetError()) > 0 {
-			a = written{err: restore(a.res.GetError())}
+			a.err = restore(a.res.GetError())
 		}
 		p.done <- a
 	}

@@ -17,8 +17,8 @@ func (c *Client) Txn(ctx context.Context, t kv.Txn) (kv.TxnResult, error) {
 		return kv.TxnResult{}, refused("Txn", err)
 	}
 	res, err := c.write(ctx, "Txn", &replkvv1.WriteOperation{Operation: &replkvv1.WriteOperation_Txn{Txn: txnToProto(&t)}})
-	if err != nil {
-		return kv.TxnResult{}, err
+	if err != nil { // if the rest was dropped, the branch is known
+		return kv.TxnResult{Succeeded: res.GetTxn().GetSucceeded(), Revision: kv.Revision(res.GetTxn().GetRevision())}, err
 	}
 	if res.GetTxn() == nil {
 		return kv.TxnResult{}, &kv.Error{Op: "Txn", Outcome: kv.OutcomeDone, Err: fmt.Errorf("%w: a transaction without an answer", kv.ErrCorrupt)}

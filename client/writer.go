@@ -78,7 +78,8 @@ func (w *writer) close() {
 	w.closed = true
 }
 
-// write has one operation done. The result's error is returned as err.
+// write has one operation done. The result's error is returned as err, and what stays
+// of a result that was dropped with it.
 func (c *Client) write(ctx context.Context, name string, op *replkvv1.WriteOperation) (*replkvv1.WriteResult, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
@@ -99,7 +100,7 @@ func (c *Client) write(ctx context.Context, name string, op *replkvv1.WriteOpera
 		a = c.writes.leave(p)
 	}
 	if a.err != nil {
-		return nil, c.callError(ctx, name, writes, a.err)
+		return a.res, c.callError(ctx, name, writes, a.err)
 	}
 	return a.res, nil
 }

@@ -242,8 +242,10 @@ func (t *Tx) Scan(r Range, opts ...ScanOption) iter.Seq2[Item, error] {
 
 func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 	limit := o.Limit
-	o.Limit = 0 // own deletions take items away
-	mine := t.written(r, &o)
+	mine, gone := t.written(r, &o)
+	if limit > 0 {
+		o.Limit += len(gone) // own deletions take items away
+	}
 	n, last := 0, ""
 	whole := false // all of r was read
 	defer func() { t.addRange(r, last, whole, o.Reverse) }()
@@ -269,7 +271,7 @@ func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 		}
 		if len(mine) > 0 && mine[0].Key == item.Key {
 			item, mine = mine[0], mine[1:]
-		} else if t.writes[item.Key].delete {
+		} else if gone[item.Key] {
 			last = item.Key
 			continue
 		}
@@ -285,10 +287,16 @@ func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 	whole = true
 }
 
-// written returns what the transaction has put into r, in the scan's order.
-func (t *Tx) written(r Range, o *ScanOptions) (out []Item) {
+// written returns what the transaction has put into r, in the scan's order, and the
+// keys of r that it has deleted.
+func (t *Tx) written(r Range, o *ScanOptions) (out []Item, gone map[string]bool) {
+	gone = map[string]bool{}
 	for _, key := range slices.Sorted(maps.Keys(t.writes)) {
-		if w := t.writes[key]; r.Contains(key) && !w.delete {
+		if w := t.writes[key]; !r.Contains(key) {
+			continue
+		} else if w.delete {
+			gone[key] = true
+		} else {
 			item := w.item(key)
 			if o.KeysOnly {
 				item.Value = nil
@@ -299,7 +307,7 @@ func (t *Tx) written(r Range, o *ScanOptions) (out []Item) {
 	if o.Reverse {
 		slices.Reverse(out)
 	}
-	return out
+	return out, gone
 }
 
 // addRange notes what a scan that came to last has read.

@@ -46,6 +46,14 @@ const (
 	maxApplyRows  = 4096
 )
 
+// The responses to the transactions of one entry are bounded: a batch has up to 4096,
+// each of which may return SettingResponseBytes. Beyond, only those stay whole that are
+// as small as an Update's. Part of the format.
+const (
+	maxEntryResponses = 4 << 20
+	smallResponse     = 1 << 10
+)
+
 // Apply applies committed entries in index order; those at or below the
 // applied index are skipped. An error is fatal: the member must stop, and
 // nothing after the last whole Pebble batch was applied. Apply is
@@ -135,8 +143,11 @@ type applier struct {
 	chain   hash.Hash
 	scratch []byte // effects on their way into chain
 	index   indexBuilder
-	at      uint64 // index of the entry being applied
-	key     []byte
+	// openIndex has the index rows of the open batch.
+	openIndex []openRow
+	answered  int    // bytes of the responses to the transactions of the entry being applied
+	at        uint64 // index of the entry being applied
+	key       []byte
 }
 
 // adopt starts from a state that was just loaded.
@@ -147,6 +158,7 @@ func (a *applier) adopt(s *Store, st State, set settings, sess sessions, m membe
 
 func (a *applier) begin(db *pebble.DB) {
 	a.db, a.batch, a.config = db, db.NewBatch(), nil
+	a.openIndex = a.openIndex[:0]
 	a.over.reset()
 	clear(a.leases.hints)
 }
@@ -225,7 +237,7 @@ func (a *applier) entry(e *Entry) (Result, error) {
 	a.chain.Write(a.st.Chain[:])
 	a.scratch = binary.AppendUvarint(binary.AppendUvarint(a.scratch[:0], e.Index), e.Term)
 	a.index.reset(a.st.TimeMillis)
-	a.at = e.Index
+	a.at, a.answered = e.Index, 0
 	var err error
 	switch e.Kind {
 	case Configuration:
@@ -239,7 +251,10 @@ func (a *applier) entry(e *Entry) (Result, error) {
 		err = fmt.Errorf("%w: entry kind %d", kv.ErrFormatTooNew, e.Kind)
 	}
 	if err == nil {
-		err = a.index.flush(func(k, v []byte) error { return a.batch.Set(k, v, nil) })
+		err = a.index.flush(func(k, v []byte) error {
+			a.openIndex = append(a.openIndex, openRow{a.index.newest, len(v)})
+			return a.batch.Set(k, v, nil)
+		})
 	}
 	if err != nil {
 		return Result{}, fmt.Errorf("apply entry %d of term %d: %w", e.Index, e.Term, err)
@@ -279,6 +294,9 @@ func (a *applier) batchOps(b *command.Batch) (*command.BatchResult, error) {
 	res := &command.BatchResult{Status: command.Applied, Ops: make([]command.OpResult, b.Len())}
 	err := b.Ops(func(i int, op *command.Op) error {
 		r, err := a.op(op, b.Session != command.NoSession)
+		if a.answered += len(r.Response); a.answered > maxEntryResponses && len(r.Response) > smallResponse {
+			r = r.WithoutResponse()
+		}
 		r.Revision = uint64(a.st.Revision)
 		res.Ops[i] = r
 		return err

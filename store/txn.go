@@ -22,7 +22,14 @@ type txnRun struct {
 	bytes uint64 // of these keys, and of all that it returns
 	out   uint64 // bytes that it returns
 	// hung has the keys that it hangs on leases which have no hint of them yet.
-	hung map[uint64]map[string]bool
+	hung    map[uint64]*hungKeys
+	whole   *kv.Txn      // the outermost
+	changed *changedKeys // nil: not asked for yet
+}
+
+type hungKeys struct {
+	keys  map[string]bool
+	bytes uint64
 }
 
 var errTxnTooLarge = errors.New("transaction too large")
@@ -35,7 +42,7 @@ func (a *applier) txn(op *command.Op) (command.OpResult, error) {
 	if err := a.makeRoom(op.Txn); err != nil {
 		return command.OpResult{}, err
 	}
-	t := txnRun{a: a, rev: uint64(a.st.Revision) + 1}
+	t := txnRun{a: a, rev: uint64(a.st.Revision) + 1, whole: op.Txn}
 	staged := a.over.mark()
 	res, err := t.run(op.Txn)
 	if err != nil {
@@ -143,18 +150,18 @@ func (t *txnRun) hang(key string, lease uint64) error {
 		return err
 	}
 	if t.hung == nil {
-		t.hung = map[uint64]map[string]bool{}
+		t.hung = map[uint64]*hungKeys{}
 	}
-	if t.hung[lease] == nil {
-		t.hung[lease] = map[string]bool{}
+	hung := t.hung[lease]
+	if hung == nil {
+		hung = &hungKeys{keys: map[string]bool{}}
+		t.hung[lease] = hung
 	}
-	t.hung[lease][key] = true
-	keys, bytes := l.Hints, l.HintBytes
-	for k := range t.hung[lease] { // a sum: the order does not matter
-		keys++
-		bytes += uint64(len(k))
+	if !hung.keys[key] {
+		hung.keys[key] = true
+		hung.bytes += uint64(len(key))
 	}
-	if keys > a.settings.leaseKeys || bytes > a.settings.leaseBytes {
+	if l.Hints+uint64(len(hung.keys)) > a.settings.leaseKeys || l.HintBytes+hung.bytes > a.settings.leaseBytes {
 		return errTxnTooLarge
 	}
 	return nil
@@ -385,33 +392,100 @@ func (t *txnRun) unchanged(r kv.Range, since uint64) (bool, error) {
 			return false, nil
 		}
 	}
-	return a.indexUnchanged(r, since)
-}
-
-// indexUnchanged looks into the committed index rows of revisions above since. The
-// entries of the open batch are in the overlay.
-func (a *applier) indexUnchanged(r kv.Range, since uint64) (bool, error) {
-	_, upper := spaceBounds(spaceIndex)
-	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: indexKey(since+1, 0), UpperBound: upper})
-	if err != nil {
-		return false, asCorrupt(err)
-	}
-	defer it.Close()
-	rows, same := uint64(0), true
-	for ok := it.First(); ok && same; ok = it.Next() {
-		if rows++; rows > a.settings.indexRows {
-			return false, nil
-		}
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return false, asCorrupt(err)
-		}
-		_, err = decodeIndexRow(v, func(c IndexedChange) {
-			same = same && (uint64(c.Revision) <= since || !r.Contains(string(c.Key)))
-		})
-		if err != nil {
+	if t.changed == nil {
+		var err error
+		if t.changed, err = a.changedSince(t.earliest(t.whole)); err != nil {
 			return false, err
 		}
 	}
-	return same, asCorrupt(it.Error())
+	return !t.changed.tooMany && !t.changed.in(r, since), nil
+}
+
+// earliest is the least revision with which t compares a range, of those that are not
+// compacted: one reading of the index serves all comparisons.
+func (t *txnRun) earliest(txn *kv.Txn) uint64 {
+	least := uint64(t.a.st.Revision)
+	for i := range txn.If {
+		c := &txn.If[i]
+		if _, one := oneKey(c.Range); !one && c.Target == kv.TargetUnchanged && uint64(c.Number) >= uint64(t.a.st.Compacted) {
+			least = min(least, uint64(c.Number))
+		}
+	}
+	for _, branch := range [][]kv.Op{txn.Then, txn.Else} {
+		for i := range branch {
+			if branch[i].Txn != nil {
+				least = min(least, t.earliest(branch[i].Txn))
+			}
+		}
+	}
+	return least
+}
+
+// changedKeys has the newest revision of each key that committed entries have changed
+// since some revision.
+type changedKeys struct {
+	tooMany bool // more than SettingIndexRows, or maxChangedBytes: nothing is known
+	keys    []string
+	newest  map[string]uint64
+}
+
+// maxChangedBytes bounds the index rows that a transaction reads. Part of the format.
+const maxChangedBytes = 8 << 20
+
+// in says whether a key of r has changed after since.
+func (c *changedKeys) in(r kv.Range, since uint64) bool {
+	from, _, _ := r.Bounds()
+	i, _ := slices.BinarySearch(c.keys, from)
+	for ; i < len(c.keys) && r.Contains(c.keys[i]); i++ {
+		if c.newest[c.keys[i]] > since {
+			return true
+		}
+	}
+	return false
+}
+
+// openRow is an index row of the open batch.
+type openRow struct {
+	last  uint64 // revision of its entry
+	bytes int
+}
+
+// changedSince reads the committed index rows of revisions above since; the changes of
+// the open batch are in the overlay. How much is too much must not depend on where
+// Pebble batches end, which is a member's own affair: rows of the open batch count,
+// too.
+func (a *applier) changedSince(since uint64) (*changedKeys, error) {
+	c := &changedKeys{newest: make(map[string]uint64)}
+	rows, bytes := uint64(0), 0
+	for _, x := range a.openIndex {
+		if x.last > since {
+			rows++
+			bytes += x.bytes
+		}
+	}
+	full := func() bool { return rows > a.settings.indexRows || bytes > maxChangedBytes }
+	_, upper := spaceBounds(spaceIndex)
+	it, err := a.db.NewIter(&pebble.IterOptions{LowerBound: indexKey(since+1, 0), UpperBound: upper})
+	if err != nil {
+		return nil, asCorrupt(err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok && !full(); ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return nil, asCorrupt(err)
+		}
+		rows++
+		bytes += len(v)
+		if _, err = decodeIndexRow(v, func(x IndexedChange) {
+			if rev := uint64(x.Revision); rev > since {
+				c.newest[string(x.Key)] = max(rev, c.newest[string(x.Key)])
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	c.tooMany = full()
+	c.keys = slices.Sorted(maps.Keys(c.newest))
+	return c, asCorrupt(it.Error())
 }

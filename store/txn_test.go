@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -115,5 +116,74 @@ func TestUnchangedIsBounded(t *testing.T) {
 	s.applyOps(t, &command.Op{Kind: command.Compact, Revision: uint64(since) + 1})
 	if unchanged(kv.Key("k")) {
 		t.Error("holds since a compacted revision")
+	}
+}
+
+// TestUnchangedWhateverBatches: what a comparison with a revision may look into does
+// not depend on where Pebble batches end, which each member decides for itself.
+func TestUnchangedWhateverBatches(t *testing.T) {
+	var entries []Entry
+	add := func(ops ...*command.Op) {
+		index := uint64(len(entries)) + 1
+		entries = append(entries, encodeEntry(index, encodeBatch(testSession, index, index-1, ops...)))
+	}
+	entries = append(entries, openSessionEntry(1),
+		encodeEntry(2, encodeBatch(command.NoSession, 0, 0, &command.Op{Kind: command.Setting, ID: SettingIndexRows, Number: 5})))
+	for range 12 {
+		add(&command.Op{Kind: command.Set, Key: []byte("other")})
+	}
+	for since := int64(2); since < 14; since++ {
+		add(txnOp(kv.Txn{If: []kv.Compare{kv.Unchanged(kv.Prefix("k"), kv.Revision(since))}, Then: []kv.Op{kv.SetOp(fmt.Sprint("then", since), nil)}}))
+	}
+	chain := func(group int) (State, int) {
+		s := openMem(t, vfs.NewMem())
+		for i := 0; i < len(entries); i += group {
+			if _, err := s.Apply(entries[i:min(i+group, len(entries))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		items, _, _, err := s.Scan(kv.Prefix("then"), Page{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.State(), len(items)
+	}
+	want, n := chain(1)
+	if n == 0 || n == 12 {
+		t.Fatalf("%d of 12 comparisons hold: the test shows nothing", n)
+	}
+	for group := 2; group <= len(entries); group++ {
+		if got, n := chain(group); got != want {
+			t.Fatalf("%d entries at a time: %d comparisons hold, %+v; want %+v", group, n, got, want)
+		}
+	}
+}
+
+// TestManyResponses: the answers of an entry's transactions are bounded together; the
+// small ones stay, and of the others which branch was taken.
+func TestManyResponses(t *testing.T) {
+	s := openMem(t, vfs.NewMem())
+	s.applyOps(t, &command.Op{Kind: command.Set, Key: []byte("large"), Value: make([]byte, 900<<10)})
+	var ops []*command.Op
+	for range 10 {
+		ops = append(ops, txnOp(kv.Txn{If: []kv.Compare{kv.Absent("large")}, Else: []kv.Op{kv.GetOp(kv.Key("large"))}}),
+			txnOp(kv.Txn{Then: []kv.Op{kv.GetOp(kv.Key("nothing"))}}))
+	}
+	size, whole := 0, 0
+	for i, r := range s.applyOps(t, ops...) {
+		size += len(r.Response)
+		res, err := command.DecodeTxnResult(r.Response)
+		if err != nil || res.Succeeded != (i%2 == 1) {
+			t.Fatalf("transaction %d: %+v, %v", i, res, err)
+		}
+		switch {
+		case i%2 == 1 && r.Status != command.OK:
+			t.Errorf("the small answer %d was dropped", i)
+		case i%2 == 0 && r.Status == command.OK:
+			whole++
+		}
+	}
+	if size > maxEntryResponses+1<<20 || whole == 0 || whole == 10 {
+		t.Errorf("%d bytes of answers, %d of 10 large ones", size, whole)
 	}
 }

@@ -112,12 +112,22 @@ func AppendResult(dst []byte, r *BatchResult) []byte {
 func (r *BatchResult) WithoutResponses() *BatchResult {
 	out := &BatchResult{Status: r.Status, Ops: make([]OpResult, len(r.Ops))}
 	for i, op := range r.Ops {
-		if len(op.Prev) > 0 || len(op.Response) > 0 {
-			op.Prev, op.Response, op.Status = nil, nil, DroppedReply
-		}
-		out.Ops[i] = op
+		out.Ops[i] = op.WithoutResponse()
 	}
 	return out
+}
+
+// WithoutResponse drops the data, if there is any. Of a transaction it stays known
+// which branch was taken: whether an Update was committed, or conflicted, must not be
+// in doubt.
+func (r OpResult) WithoutResponse() OpResult {
+	switch {
+	case len(r.Response) > 0:
+		r.Response, r.Status = []byte{r.Response[0], 0}, DroppedReply // no results
+	case len(r.Prev) > 0:
+		r.Prev, r.Status = nil, DroppedReply
+	}
+	return r
 }
 
 // DecodeResult decodes a batch's result; its byte slices alias b.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -100,19 +101,23 @@ func Update(ctx context.Context, s Store, turns *Turns, limits kv.TxLimits, fn f
 	defer func() { give() }() // also if fn panics
 	for run := 0; ; run++ {
 		txn, rev, err := attempt(ctx, s, limits, after, fn)
-		if err == nil && txn == nil {
+		switch {
+		case errors.Is(err, errGone):
+			after = 0 // a newer one
+		case err != nil:
+			return 0, err
+		case txn == nil:
 			return rev, nil
-		}
-		if err == nil {
-			var res kv.TxnResult
-			if res, err = s.Txn(ctx, *txn); err == nil && res.Succeeded {
+		default:
+			res, err := s.Txn(ctx, *txn)
+			if err != nil && !(errors.Is(err, kv.ErrResultDropped) && res.Revision > 0) {
+				return 0, err
+			}
+			if res.Succeeded {
 				return res.Revision, nil
 			}
 			// What it conflicted with is there at this revision.
 			after = res.Revision
-		}
-		if err != nil && !errors.Is(err, kv.ErrCompacted) {
-			return 0, err
 		}
 		conflict()
 		if run == 0 {
@@ -150,6 +155,36 @@ func pause(ctx context.Context, run int) error {
 	return context.Cause(ctx)
 }
 
+// errGone: the revision that an attempt reads was compacted meanwhile.
+var errGone = errors.New("revision is gone")
+
+// noting notes that a read failed because its revision is compacted. An ErrCompacted
+// that fn returns may as well be of something else.
+type noting struct {
+	kv.Snapshot
+	gone bool
+}
+
+func (n *noting) note(err error) error {
+	n.gone = n.gone || errors.Is(err, kv.ErrCompacted)
+	return err
+}
+
+func (n *noting) Get(ctx context.Context, key string) (kv.Item, error) {
+	item, err := n.Snapshot.Get(ctx, key)
+	return item, n.note(err)
+}
+
+func (n *noting) Scan(ctx context.Context, r kv.Range, o kv.ScanOptions) iter.Seq2[kv.Item, error] {
+	return func(yield func(kv.Item, error) bool) {
+		for item, err := range n.Snapshot.Scan(ctx, r, o) {
+			if !yield(item, n.note(err)) {
+				return
+			}
+		}
+	}
+}
+
 // attempt runs fn once. Without changes txn is nil.
 func attempt(ctx context.Context, s Store, limits kv.TxLimits, after kv.Revision, fn func(*kv.Tx) error) (txn *kv.Txn, rev kv.Revision, err error) {
 	snap, end, err := s.Begin(ctx, after)
@@ -157,9 +192,13 @@ func attempt(ctx context.Context, s Store, limits kv.TxLimits, after kv.Revision
 		return nil, 0, err
 	}
 	defer end()
-	tx := kv.NewTx(ctx, snap, limits)
+	noted := &noting{Snapshot: snap}
+	tx := kv.NewTx(ctx, noted, limits)
 	defer tx.End() // also if fn panics
 	if err := fn(tx); err != nil {
+		if noted.gone && errors.Is(err, kv.ErrCompacted) {
+			err = errGone
+		}
 		return nil, 0, err
 	}
 	if err := context.Cause(ctx); err != nil {

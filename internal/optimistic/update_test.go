@@ -157,3 +157,76 @@ func TestUpdateConflictsForEver(t *testing.T) {
 		}
 	})
 }
+
+// TestDroppedAnswer: an Update whose answer was too large to keep is committed, or
+// runs again, as the branch says that was taken.
+func TestDroppedAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &dropping{modelStore{m: kvmodel.New()}}
+		runs := 0
+		rev, err := Update(t.Context(), s, new(Turns), kv.TxLimits{}, func(tx *kv.Tx) error {
+			tx.Get("k")
+			if runs++; runs == 1 {
+				s.modelStore.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.SetOp("k", nil)}})
+			}
+			return tx.Set("k", []byte("mine"))
+		}, func() {})
+		if it, _ := s.m.At("k", s.m.Rev); err != nil || runs != 2 || rev != 3 || string(it.Value) != "mine" {
+			t.Errorf("revision %d after %d runs, %v; %q is there", rev, runs, err, it.Value)
+		}
+	})
+}
+
+type dropping struct{ modelStore }
+
+func (s *dropping) Txn(ctx context.Context, t kv.Txn) (kv.TxnResult, error) {
+	res, _ := s.modelStore.Txn(ctx, t)
+	return kv.TxnResult{Succeeded: res.Succeeded, Revision: res.Revision}, &kv.Error{Outcome: kv.OutcomeDone, Err: kv.ErrResultDropped}
+}
+
+// TestOnlyItsOwnCompaction: an Update runs again, at a newer revision, if the one that
+// it reads was compacted; not because fn has met ErrCompacted elsewhere.
+func TestOnlyItsOwnCompaction(t *testing.T) {
+	s := &compacting{modelStore: modelStore{m: kvmodel.New()}}
+	if _, err := s.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.SetOp("k", nil)}}); err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	if _, err := Update(t.Context(), s, new(Turns), kv.TxLimits{}, func(tx *kv.Tx) error {
+		s.gone = runs == 0
+		runs++
+		_, err := tx.Get("k")
+		return err
+	}, func() {}); err != nil || runs != 2 {
+		t.Errorf("its own revision was compacted: %d runs, %v", runs, err)
+	}
+	runs = 0
+	if _, err := Update(t.Context(), s, new(Turns), kv.TxLimits{}, func(*kv.Tx) error { runs++; return kv.ErrCompacted }, func() {}); err != kv.ErrCompacted || runs != 1 {
+		t.Errorf("fn's own error: %d runs, %v", runs, err)
+	}
+}
+
+type compacting struct {
+	modelStore
+	gone bool
+}
+
+func (s *compacting) Begin(ctx context.Context, after kv.Revision) (kv.Snapshot, func(), error) {
+	if after != 0 {
+		panic("the compacted revision again")
+	}
+	snap, end, err := s.modelStore.Begin(ctx, after)
+	return goneSnapshot{snap, s}, end, err
+}
+
+type goneSnapshot struct {
+	kv.Snapshot
+	s *compacting
+}
+
+func (s goneSnapshot) Get(ctx context.Context, key string) (kv.Item, error) {
+	if s.s.gone {
+		return kv.Item{}, &kv.CompactedError{}
+	}
+	return s.Snapshot.Get(ctx, key)
+}

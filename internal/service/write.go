@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -123,6 +124,9 @@ func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse 
 	size := proto.Size(out) + len(done)*droppedBytes
 	for i := range done {
 		op, d, r := b.Writes[i].Op, &done[i], out.Results[i]
+		if op == "Txn" && errors.Is(d.Err, kv.ErrResultDropped) {
+			r.Txn = branchTaken(&d.Txn)
+		}
 		if d.Err != nil || len(d.Prev) == 0 && op != "Txn" {
 			continue
 		}
@@ -139,9 +143,18 @@ func writeResponse(b *batch.Batch, done []batch.Result) *replkvv1.WriteResponse 
 			continue
 		}
 		r.Prev, r.Txn = nil, nil
+		if op == "Txn" {
+			r.Txn = branchTaken(&d.Txn)
+		}
 		r.Error = encodeError(op, dropped(op, d, n))
 	}
 	return out
+}
+
+// branchTaken is what stays of a transaction's answer that is dropped: whether an
+// Update was committed must not be in doubt.
+func branchTaken(res *kv.TxnResult) *replkvv1.TxnResponse {
+	return &replkvv1.TxnResponse{Succeeded: res.Succeeded, Revision: int64(res.Revision)}
 }
 
 // dropped: it was done, but the answer does not fit a message.
