@@ -18,7 +18,7 @@ func TestTxnValidate(t *testing.T) {
 		"nothing":                           {},
 		"put once, else again":              {txn: Txn{Then: []Op{set("a")}, Else: []Op{set("a")}}},
 		"put twice":                         {then(set("a"), set("b"), set("a")), `"a" is put twice`},
-		"put twice in Else":                 {Txn{Else: []Op{set("a"), set("a")}}, "Else: "},
+		"put twice in Else":                 {Txn{Else: []Op{set("a"), set("a")}}, "in Else: "},
 		"put within and before":             {then(set("a"), nested([]Op{set("a")}, nil)), `"a" is put twice`},
 		"put within and after":              {then(nested(nil, []Op{set("a")}), set("a")), `"a" is put twice`},
 		"put in two nested ones":            {then(nested([]Op{set("a")}, nil), nested(nil, []Op{set("a")})), `"a" is put twice`},

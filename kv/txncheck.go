@@ -49,11 +49,11 @@ func (t *Txn) validate(depth int) (out touched, err error) {
 	}
 	then, err := validateBranch(t.Then, depth)
 	if err != nil {
-		return out, fmt.Errorf("Then: %w", err)
+		return out, fmt.Errorf("in Then: %w", err)
 	}
 	otherwise, err := validateBranch(t.Else, depth)
 	if err != nil {
-		return out, fmt.Errorf("Else: %w", err)
+		return out, fmt.Errorf("in Else: %w", err)
 	}
 	// Only one of the two is done: to whoever comes before and after, it may be either.
 	if len(then.puts) == 0 {
