@@ -22,7 +22,7 @@ type janitor struct {
 	quit  chan struct{}
 	once  sync.Once
 	done  chan struct{}
-	swept sweptKeys // run's own
+	swept sweepMemo // run's own
 }
 
 type sweepRequest struct {

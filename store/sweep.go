@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,8 +27,7 @@ import (
 // tombstone, unless an index row above swept names the key.
 
 const (
-	// sweepStepBytes is the work of a step, more or less: an entry is handled as a
-	// whole, unless it removes more.
+	// sweepStepBytes is the work of a step, more or less.
 	sweepStepBytes = 256 << 10
 	// sweepRateBytes is how much work is done in a second. Why not more: compactions
 	// do the same work once more, on the same disk as the log. Why not less: it
@@ -71,30 +71,43 @@ type sweepStep struct {
 	cost   int
 	bare   []byte
 
-	done *sweptKeys // of which nothing at or below target is left to remove
+	memo *sweepMemo
 }
 
-// sweptKeys remembers, from step to step, which keys are done: an index names a key as
-// often as it was written, and each look at it would pass all that was deleted of it
-// before. Without, a hundred thousand versions of ten thousand keys took minutes, and
-// both cores of the machine.
-type sweptKeys struct {
+// sweepMemo is what is remembered from step to step.
+type sweepMemo struct {
 	e      *engine
 	target uint64
-	keys   map[string]bool
-	bytes  int // of keys
-	looks  int // at keys, since the store was opened
+	// keys are done: nothing of them at or below target is left to remove. An index
+	// names a key as often as it was written, and each look at it would pass all
+	// that was deleted of it before. Without, a hundred thousand versions of ten
+	// thousand keys took minutes, and both cores of the machine.
+	keys  map[string]bool
+	bytes int // of keys
+	// from is the index row where the next step begins, if above swept. Without, a
+	// step would look at an entry from its beginning: one that names more keys than
+	// a step has room for would never be done.
+	from  []byte
+	looks int // at keys, since the store was opened
 }
 
 // maxSweptBytes bounds the keys remembered; then it begins anew.
 const maxSweptBytes = 8 << 20
 
-// of makes s that of an engine, and of a compacted revision.
-func (s *sweptKeys) of(e *engine, target uint64) *sweptKeys {
-	if s.e != e || s.target != target || s.bytes > maxSweptBytes {
-		*s = sweptKeys{e: e, target: target, keys: make(map[string]bool), looks: s.looks}
+// of makes m that of an engine, and of a compacted revision.
+func (m *sweepMemo) of(e *engine, target uint64) *sweepMemo {
+	if m.e != e {
+		m.from = nil
 	}
-	return s
+	// What is done below an old target may be superseded since: index rows above that
+	// target say so. In an entry that spans it they may have been passed over.
+	if m.target != target && m.from != nil && binary.BigEndian.Uint64(m.from[1:]) > m.target {
+		m.from = nil
+	}
+	if m.e != e || m.target != target || m.bytes > maxSweptBytes {
+		*m = sweepMemo{e: e, target: target, keys: make(map[string]bool), from: m.from, looks: m.looks}
+	}
+	return m
 }
 
 // step sweeps a part. More says that something is left; cost is the work that was
@@ -114,10 +127,10 @@ func (j *janitor) step() (cost int, more bool, err error) {
 		return 0, false, err
 	}
 	target := uint64(st.Compacted)
-	w := &sweepStep{b: e.db.NewBatch(), target: target, swept: uint64(swept), done: j.swept.of(e, target)}
+	w := &sweepStep{b: e.db.NewBatch(), target: target, swept: uint64(swept), memo: j.swept.of(e, target)}
 	defer func() {
 		if err = errors.Join(err, w.b.Close()); err != nil {
-			j.swept = sweptKeys{looks: j.swept.looks} // what was removed of them may not be
+			j.swept = sweepMemo{looks: j.swept.looks} // what was removed of them may not be
 		}
 	}()
 	if w.it, err = e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceData, bareEnd}, UpperBound: dataEnd()}); err != nil {
@@ -135,10 +148,15 @@ func (j *janitor) step() (cost int, more bool, err error) {
 	return w.cost, w.swept < w.target, err
 }
 
-// run goes over the entries of the index above swept. An entry may have several
-// rows, under the same last revision.
+// run goes over the rows of the index above swept, until the step is full. An entry
+// may have several rows, under the same last revision; swept passes it when all of
+// them are done.
 func (w *sweepStep) run(db *pebble.DB, quit <-chan struct{}) error {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: indexKey(w.swept+1, 0), UpperBound: indexKey(math.MaxUint64, 0)})
+	from := indexKey(w.swept+1, 0)
+	if bytes.Compare(w.memo.from, from) > 0 {
+		from = w.memo.from
+	}
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: indexKey(math.MaxUint64, 0)})
 	if err != nil {
 		return asCorrupt(err)
 	}
@@ -151,9 +169,11 @@ func (w *sweepStep) run(db *pebble.DB, quit <-chan struct{}) error {
 		}
 		if r := binary.BigEndian.Uint64(it.Key()[1:]); r != last {
 			w.swept = max(w.swept, min(last, w.target))
-			if last = r; w.cost >= sweepStepBytes {
-				return it.Close()
-			}
+			last = r
+		}
+		w.memo.from = append(w.memo.from[:0], it.Key()...)
+		if w.cost >= sweepStepBytes {
+			return it.Close()
 		}
 		whole, begins, err := w.row(it.Value())
 		if err != nil || !whole {
@@ -177,12 +197,12 @@ func (w *sweepStep) row(b []byte) (whole bool, begins uint64, err error) {
 	var failed error
 	_, err = decodeIndexRow(b, func(c IndexedChange) {
 		begins = min(begins, uint64(c.Revision))
-		if !whole || failed != nil || uint64(c.Revision) > w.target || w.done.keys[string(c.Key)] {
+		if !whole || failed != nil || uint64(c.Revision) > w.target || w.memo.keys[string(c.Key)] {
 			return
 		}
 		if whole, failed = w.key(c.Key); whole && failed == nil {
-			w.done.keys[string(c.Key)] = true
-			w.done.bytes += len(c.Key) + 64
+			w.memo.keys[string(c.Key)] = true
+			w.memo.bytes += len(c.Key) + 64
 		}
 	})
 	w.cost += len(b)
@@ -195,7 +215,7 @@ func (w *sweepStep) row(b []byte) (whole bool, begins uint64, err error) {
 // it would uncover them.
 func (w *sweepStep) key(key []byte) (whole bool, err error) {
 	it := w.it
-	w.done.looks++
+	w.memo.looks++
 	w.cost += sweepKeyBytes + len(key)
 	w.bare = appendBare(w.bare[:0], key)
 	same := func() bool { k := it.Key(); return string(k[:split(k)]) == string(w.bare) }
@@ -220,7 +240,8 @@ func (w *sweepStep) key(key []byte) (whole bool, err error) {
 		it.Next()
 	}
 	for ; it.Valid() && same(); it.Next() {
-		if w.b.Len() >= sweepStepBytes || w.cost >= 2*sweepStepBytes {
+		// Something must have been removed, or the next step would get no further.
+		if w.cost >= 2*sweepStepBytes && !w.b.Empty() || w.b.Len() >= sweepStepBytes {
 			return false, nil
 		}
 		n := rowSize(it)

@@ -233,3 +233,51 @@ func TestSweepLooksOnce(t *testing.T) {
 		t.Errorf("%d looks at %d keys in some %d steps", n, keys, steps)
 	}
 }
+
+// TestSweepLargeEntry: an entry that names more keys than a step, or than the memory of
+// keys, has room for is done in the end.
+func TestSweepLargeEntry(t *testing.T) {
+	l := unsweeping(t)
+	const keys = 60_000
+	put := func(from int) {
+		for i := from; i < keys; {
+			var ops []*command.Op
+			for ; i < keys && len(ops) < 4000; i++ {
+				ops = append(ops, &command.Op{Kind: command.Set, Key: fmt.Appendf(nil, "a/%0150d", i), Value: []byte("v")})
+			}
+			l.do(1, ops...)
+		}
+	}
+	compact := func() {
+		l.want(command.OK, 1, &command.Op{Kind: command.Compact, Revision: uint64(l.s.State().Revision)})
+	}
+	put(0)
+	compact()
+	if err := l.s.janitor.sweepAll(); err != nil { // and with it their own index rows
+		t.Fatal(err)
+	}
+	if r := l.want(command.OK, 1, &command.Op{Kind: command.DeleteRange, Key: []byte("a/"), To: []byte("a0")}); r.Deleted != keys {
+		t.Fatalf("deleted %d", r.Deleted)
+	}
+	compact()
+	for steps, more := 1, true; more; steps++ {
+		var err error
+		if _, more, err = l.s.janitor.step(); err != nil {
+			t.Fatal(err)
+		}
+		if steps == 10 { // the target moves, and the entry is not begun anew
+			looks := l.s.janitor.swept.looks
+			put(keys - 1)
+			compact()
+			if _, more, err = l.s.janitor.step(); err != nil || !more || l.s.janitor.swept.looks > looks+8000 {
+				t.Errorf("after the target moved: %d looks more, %v", l.s.janitor.swept.looks-looks, err)
+			}
+		}
+		if steps > 500 {
+			t.Fatalf("%d rows are superseded after %d steps", superseded(t, l.s), steps)
+		}
+	}
+	if n := superseded(t, l.s); n > 0 {
+		t.Errorf("%d rows are superseded", n)
+	}
+}
