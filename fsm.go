@@ -37,7 +37,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		bytes += len(l.Data)
 	}
-	watch := watchApply(f.db.cfg.WriteDeadline, f.db.state.Stall, func() {
+	watch := watchApply(f.db.cfg.WriteDeadline, f.db.state.Progress, func() {
 		f.db.guard.Fail(fmt.Errorf("%w: applying %d entries took longer than %v", raftlog.ErrStalled, len(entries), f.db.cfg.WriteDeadline))
 	})
 	defer watch.stop()

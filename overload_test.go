@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// TestApplyWatch: an apply that takes too long is given up on, unless it waits for
-// merges that get on.
+// TestApplyWatch: an apply that takes too long is given up on, unless it reads, or waits
+// for merges that get on.
 func TestApplyWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const deadline = 10 * time.Second
 		var stalled atomic.Bool
-		var progress atomic.Int64
+		var looks, tables atomic.Int64
 		begin := func() (*applyWatch, func() int) {
 			var fails atomic.Int64
-			w := watchApply(deadline, func() (bool, int64) { return stalled.Load(), progress.Load() }, func() { fails.Add(1) })
+			w := watchApply(deadline, func() (int64, bool, int64) { return looks.Load(), stalled.Load(), tables.Load() }, func() { fails.Add(1) })
 			return w, func() int { return int(fails.Load()) }
 		}
 		pass := func(d time.Duration) { synctest.Wait(); time.Sleep(d); synctest.Wait() }
@@ -30,16 +30,26 @@ func TestApplyWatch(t *testing.T) {
 		}
 
 		_, fails = begin()
-		progress.Add(1) // without a stall: other work goes on, the apply hangs
+		tables.Add(1) // without a stall: other work goes on, the apply hangs
 		pass(deadline)
 		if fails() != 1 {
 			t.Errorf("an apply that hangs: failed %d times", fails())
 		}
 
+		w, fails = begin()
+		for range 5 {
+			looks.Add(1)
+			pass(deadline)
+		}
+		if fails() != 0 {
+			t.Error("failed an apply that reads")
+		}
+		w.stop()
+
 		stalled.Store(true)
 		w, fails = begin()
 		for range 5 {
-			progress.Add(1)
+			tables.Add(1)
 			pass(deadline)
 		}
 		if fails() != 0 {

@@ -54,6 +54,8 @@ const (
 	smallResponse     = 1 << 10
 )
 
+var errEntryTooLarge = errors.New("the entry's ranges hold too many keys")
+
 // Apply applies committed entries in index order; those at or below the
 // applied index are skipped. An error is fatal: the member must stop, and
 // nothing after the last whole Pebble batch was applied. Apply is
@@ -145,9 +147,12 @@ type applier struct {
 	index   indexBuilder
 	// openIndex has the index rows of the open batch.
 	openIndex []openRow
-	answered  int    // bytes of the responses to the transactions of the entry being applied
-	at        uint64 // index of the entry being applied
-	key       []byte
+	// Of the entry being applied: bytes of the responses to transactions, live keys
+	// that ranges looked at, and its index.
+	answered int
+	ranged   uint64
+	at       uint64
+	key      []byte
 }
 
 // adopt starts from a state that was just loaded.
@@ -237,7 +242,7 @@ func (a *applier) entry(e *Entry) (Result, error) {
 	a.chain.Write(a.st.Chain[:])
 	a.scratch = binary.AppendUvarint(binary.AppendUvarint(a.scratch[:0], e.Index), e.Term)
 	a.index.reset(a.st.TimeMillis)
-	a.at, a.answered = e.Index, 0
+	a.at, a.answered, a.ranged = e.Index, 0, 0
 	var err error
 	switch e.Kind {
 	case Configuration:
@@ -309,6 +314,7 @@ var errNeedsSession = errors.New("operation outside of a session")
 func (a *applier) op(op *command.Op, inSession bool) (command.OpResult, error) {
 	var res command.OpResult
 	var err error
+	a.s.looks.Add(1)
 	switch op.Kind {
 	case command.Set, command.Delete, command.DeleteRange, command.Txn, command.Grant, command.Revoke:
 		if !inSession && op.Term == 0 {

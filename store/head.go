@@ -129,6 +129,7 @@ func (a *applier) head(key []byte, needRow bool) (head, error) {
 	if err != nil {
 		return head{}, err
 	}
+	a.s.looks.Add(1)
 	a.key = appendBare(a.key[:0], key)
 	if !it.SeekPrefixGE(a.key) {
 		return head{}, asCorrupt(it.Error())
@@ -265,9 +266,18 @@ func (a *applier) resolveHead(key []byte, h *head) (create, version uint64, err 
 }
 
 // liveKeys calls fn with each live key of the range in order, until it says
-// false; the arguments are valid during the call. It merges committed rows
-// with the overlay, which wins.
+// false; the arguments are valid during the call. The error is errEntryTooLarge once the
+// entry has looked at too many. It merges committed rows with the overlay, which wins.
 func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *head) (bool, error)) (bool, error) {
+	live := func(key []byte, h *head) (bool, error) {
+		if !h.live() {
+			return true, nil
+		}
+		if a.ranged++; a.ranged > a.settings.entryKeys {
+			return false, errEntryTooLarge
+		}
+		return fn(key, h)
+	}
 	if !open && string(from) >= string(to) {
 		return true, nil
 	}
@@ -283,6 +293,7 @@ func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *he
 	over := a.over.inRange(from, to, open)
 	valid := it.First()
 	for valid || len(over) > 0 {
+		a.s.looks.Add(1)
 		var h head
 		var key []byte
 		if valid {
@@ -297,17 +308,13 @@ func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *he
 			key = over[0].key
 			h = head{mod: over[0].rev, tomb: over[0].row.tombstone, row: over[0].row, known: true}
 			over = over[1:]
-			if h.live() {
-				if ok, err := fn(key, &h); !ok || err != nil {
-					return false, err
-				}
+			if ok, err := live(key, &h); !ok || err != nil {
+				return false, err
 			}
 			continue
 		}
-		if h.live() {
-			if ok, err := fn(key, &h); !ok || err != nil {
-				return false, err
-			}
+		if ok, err := live(key, &h); !ok || err != nil {
+			return false, err
 		}
 		valid = it.NextPrefix()
 	}

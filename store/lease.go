@@ -27,13 +27,17 @@ type Lease struct {
 	// on it no more.
 	Hints     uint64
 	HintBytes uint64 // of these keys
+	// Checked is the revision at which apply last looked at all hints and found none
+	// stale: who asks for more room than there is does not make it look each time.
+	Checked uint64
 }
 
-const leaseVersion = 1
+// leaseVersion 2 has Checked; in a row of version 1 it is 0.
+const leaseVersion = 2
 
 func (l *Lease) append(dst []byte) []byte {
 	dst = append(dst, leaseVersion)
-	for _, v := range [...]uint64{l.Generation, uint64(l.TTL.Milliseconds()), uint64(l.Remaining.Milliseconds()), l.Hints, l.HintBytes} {
+	for _, v := range [...]uint64{l.Generation, uint64(l.TTL.Milliseconds()), uint64(l.Remaining.Milliseconds()), l.Hints, l.HintBytes, l.Checked} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
@@ -43,12 +47,17 @@ func decodeLease(b []byte) (l Lease, err error) {
 	if len(b) == 0 {
 		return l, fmt.Errorf("%w: empty lease row", kv.ErrCorrupt)
 	}
-	if b[0] != leaseVersion {
+	var v [6]uint64
+	fields := len(v)
+	switch b[0] {
+	case leaseVersion:
+	case 1:
+		fields--
+	default:
 		return l, fmt.Errorf("%w: lease row version %d", kv.ErrFormatTooNew, b[0])
 	}
 	b = b[1:]
-	var v [5]uint64
-	for i := range v {
+	for i := range fields {
 		u, n := binary.Uvarint(b)
 		if n <= 0 {
 			return l, fmt.Errorf("%w: lease row ends early", kv.ErrCorrupt)
@@ -58,7 +67,7 @@ func decodeLease(b []byte) (l Lease, err error) {
 	if len(b) > 0 || v[1] > command.MaxLeaseTTL || v[2] > v[1] {
 		return l, fmt.Errorf("%w: lease row: ttl %d, remaining %d, %d bytes left over", kv.ErrCorrupt, v[1], v[2], len(b))
 	}
-	return Lease{Generation: v[0], TTL: millis(v[1]), Remaining: millis(v[2]), Hints: v[3], HintBytes: v[4]}, nil
+	return Lease{Generation: v[0], TTL: millis(v[1]), Remaining: millis(v[2]), Hints: v[3], HintBytes: v[4], Checked: v[5]}, nil
 }
 
 func millis(ms uint64) time.Duration { return time.Duration(ms) * time.Millisecond }

@@ -177,3 +177,62 @@ func TestBadLeases(t *testing.T) {
 		t.Errorf("%+v, %d leases", st, l.s.LeaseCount())
 	}
 }
+
+// TestFullLease: whoever asks a full lease for more room makes apply look at all of its
+// keys once, not each time, and gets the room once keys have gone.
+func TestFullLease(t *testing.T) {
+	l := newLeaseLog(t)
+	const keys = 1000
+	l.do(1, &command.Op{Kind: command.Setting, ID: SettingLeaseKeys, Number: keys})
+	l.want(command.OK, 1, grantOp(1))
+	key := func(i int) string { return fmt.Sprintf("instance/%04d", i) }
+	var ops []*command.Op
+	for i := range keys {
+		ops = append(ops, leasedOp(key(i), 1))
+	}
+	l.do(1, ops...)
+
+	looks := func(fn func()) int64 {
+		before := l.s.looks.Load()
+		fn()
+		return l.s.looks.Load() - before
+	}
+	refused := func() {
+		var ops []*command.Op
+		for i := range 200 {
+			ops = append(ops, leasedOp(fmt.Sprint("more/", i), 1))
+		}
+		for range 5 {
+			for _, res := range l.do(1, ops...) {
+				if res.Status != command.TooLarge {
+					t.Fatalf("a full lease: %v", res.Status)
+				}
+			}
+		}
+	}
+	if n := looks(refused); n > 3*keys {
+		t.Errorf("1,000 refusals looked %d times", n)
+	}
+	again := &kv.Txn{}
+	for i := range 20 {
+		again.Then = append(again.Then, kv.Op{Kind: kv.OpSet, Range: kv.Key(key(i)), Value: []byte("again"), Lease: 1})
+	}
+	attached := func() { l.want(command.OK, 1, &command.Op{Kind: command.Txn, Txn: again}) }
+	attached() // changes 20 keys at one revision
+	if n := looks(attached); n > 200 {
+		t.Errorf("a transaction that hangs no more keys on a full lease looked %d times", n)
+	}
+
+	for i := range keys / checkShare * 2 {
+		l.want(command.OK, 1, &command.Op{Kind: command.Set, Key: []byte(key(i))}) // taken off
+	}
+	l.want(command.OK, 1, leasedOp("more/0", 1))
+}
+
+// TestLeaseRowVersion1 can be read.
+func TestLeaseRowVersion1(t *testing.T) {
+	l, err := decodeLease([]byte{1, 7, 100, 50, 3, 9})
+	if want := (Lease{Generation: 7, TTL: millis(100), Remaining: millis(50), Hints: 3, HintBytes: 9}); err != nil || l != want {
+		t.Errorf("%+v, %v", l, err)
+	}
+}

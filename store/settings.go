@@ -24,6 +24,10 @@ const (
 	// SettingIndexRows: index rows that a comparison of a range with a revision may
 	// look into; there is about one for each log entry.
 	SettingIndexRows = 5
+	// SettingEntryKeys: live keys that the ranges of all operations of one log entry may
+	// look at, some seconds of work; beyond, operations over ranges are too large. Not
+	// rows: how many dead ones are left is a member's own affair.
+	SettingEntryKeys = 6
 	// A revoke deletes all keys of a lease at one revision.
 	SettingLeaseKeys  = 10 // keys that may hang on one lease
 	SettingLeaseBytes = 11 // bytes of these keys: a list of them fits a message
@@ -33,11 +37,12 @@ const (
 type settings struct {
 	rangeKeys, rangeBytes, sessions uint64
 	responseBytes, indexRows        uint64
+	entryKeys                       uint64
 	leaseKeys, leaseBytes, leases   uint64
 }
 
 func defaultSettings() settings {
-	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000, responseBytes: 1 << 20, indexRows: 1000,
+	return settings{rangeKeys: 100_000, rangeBytes: 16 << 20, sessions: 10_000, responseBytes: 1 << 20, indexRows: 1000, entryKeys: 2_000_000,
 		leaseKeys: 10_000, leaseBytes: 2 << 20, leases: 100_000}
 }
 
@@ -53,6 +58,8 @@ func (s *settings) field(id uint64) *uint64 {
 		return &s.responseBytes
 	case SettingIndexRows:
 		return &s.indexRows
+	case SettingEntryKeys:
+		return &s.entryKeys
 	case SettingLeaseKeys:
 		return &s.leaseKeys
 	case SettingLeaseBytes:

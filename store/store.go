@@ -26,6 +26,7 @@ type Store struct {
 
 	eng   atomic.Pointer[engine] // nil once closed
 	state atomic.Pointer[State]  // of the last committed batch
+	looks atomic.Int64           // operations of apply, and the rows that they read
 
 	// apply serialises Apply, Advance and Install, and guards what they own.
 	apply struct {
@@ -224,15 +225,16 @@ func getCopy(r pebble.Reader, key []byte) ([]byte, error) {
 	return append([]byte{}, v...), nil
 }
 
-// Stall says whether writes wait because more is written than can be merged, and
-// counts the tables that flushes and compactions have begun: while the count rises,
-// they get on. It takes no lock.
-func (s *Store) Stall() (stalled bool, tables int64) {
-	e := s.eng.Load()
-	if e == nil {
-		return false, 0
+// Progress tells what an apply that takes long is at. Looks counts the operations, and
+// the rows that they read. Stalled says whether writes wait because more is written than
+// can be merged, and tables counts those that flushes and compactions have begun. While
+// a count rises, there is progress. It takes no lock.
+func (s *Store) Progress() (looks int64, stalled bool, tables int64) {
+	looks = s.looks.Load()
+	if e := s.eng.Load(); e != nil {
+		stalled, tables = e.stalled.Load(), e.tables.Load()
 	}
-	return e.stalled.Load(), e.tables.Load()
+	return looks, stalled, tables
 }
 
 // State returns where the state machine stands.

@@ -48,7 +48,7 @@ func (a *applier) txn(op *command.Op) (command.OpResult, error) {
 	if err != nil {
 		a.over.cut(staged)
 		switch {
-		case errors.Is(err, errTxnTooLarge):
+		case errors.Is(err, errTxnTooLarge), errors.Is(err, errEntryTooLarge):
 			return command.OpResult{Status: command.TooLarge}, nil
 		case errors.Is(err, kv.ErrLeaseNotFound):
 			return command.OpResult{Status: command.LeaseNotFound}, nil
@@ -171,7 +171,7 @@ func (t *txnRun) hang(key string, lease uint64) error {
 // than there is room for. It must come before the transaction, whose staged rows may
 // be taken back: a hint that is stale by them only must stay.
 func (a *applier) makeRoom(txn *kv.Txn) error {
-	var wanted map[uint64][2]uint64 // keys and their bytes, by lease
+	var wanted map[uint64][][]byte // keys, by lease
 	var walk func(txn *kv.Txn)
 	walk = func(txn *kv.Txn) {
 		for _, branch := range [][]kv.Op{txn.Then, txn.Else} {
@@ -181,11 +181,10 @@ func (a *applier) makeRoom(txn *kv.Txn) error {
 					walk(op.Txn)
 				case op.Lease != 0:
 					if wanted == nil {
-						wanted = map[uint64][2]uint64{}
+						wanted = map[uint64][][]byte{}
 					}
 					key, _, _ := op.Range.Bounds()
-					w := wanted[uint64(op.Lease)]
-					wanted[uint64(op.Lease)] = [2]uint64{w[0] + 1, w[1] + uint64(len(key))}
+					wanted[uint64(op.Lease)] = append(wanted[uint64(op.Lease)], []byte(key))
 				}
 			}
 		}
@@ -193,8 +192,20 @@ func (a *applier) makeRoom(txn *kv.Txn) error {
 	walk(txn)
 	for _, id := range slices.Sorted(maps.Keys(wanted)) {
 		l, ok := a.leases.table[kv.LeaseID(id)]
-		w := wanted[id]
-		if !ok || l.Hints+w[0] <= a.settings.leaseKeys && l.HintBytes+w[1] <= a.settings.leaseBytes {
+		if !ok || a.hasRoom(&l, wanted[id]) {
+			continue
+		}
+		more := wanted[id][:0] // those that do not have a hint
+		for _, key := range wanted[id] {
+			has, err := a.hasHint(l.ID, key)
+			if err != nil {
+				return err
+			}
+			if !has {
+				more = append(more, key)
+			}
+		}
+		if a.hasRoom(&l, more) {
 			continue
 		}
 		if err := a.dropStale(&l); err != nil {
@@ -202,6 +213,15 @@ func (a *applier) makeRoom(txn *kv.Txn) error {
 		}
 	}
 	return nil
+}
+
+// hasRoom says whether keys can be added to the hints of a lease.
+func (a *applier) hasRoom(l *Lease, keys [][]byte) bool {
+	bytes := uint64(0)
+	for _, key := range keys {
+		bytes += uint64(len(key))
+	}
+	return l.Hints+uint64(len(keys)) <= a.settings.leaseKeys && l.HintBytes+bytes <= a.settings.leaseBytes
 }
 
 // previous adds the item of key, if there is one, to what is returned.

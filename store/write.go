@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/replkv/replkv/internal/command"
@@ -111,7 +112,7 @@ func (a *applier) deleteRange(op *command.Op) (command.OpResult, error) {
 		}
 		return uint64(len(keys)) <= limit && bytes <= a.settings.rangeBytes, nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errEntryTooLarge) {
 		return res, err
 	}
 	if !fits {
