@@ -102,6 +102,7 @@ type leaseCall struct {
 	id    LeaseID
 	until time.Time        // when the caller gives up
 	done  chan leaseAnswer // capacity 1
+	left  bool             // the caller has; guarded by leaseCalls.mu
 }
 
 type leaseAnswer struct {
@@ -150,6 +151,7 @@ func (c *leaseCalls) add(p *leaseCall) error {
 func (c *leaseCalls) leave(p *leaseCall) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	p.left = true
 	c.queue = slices.DeleteFunc(c.queue, func(o *leaseCall) bool { return o == p })
 }
 
@@ -195,12 +197,28 @@ func (c *leaseCalls) ask(calls []*leaseCall, until time.Time) {
 		ids[i] = p.id
 	}
 	states, err := c.db.askLeases(ctx, c.keepAlive, ids)
+	var pending []*leaseCall
 	for i, p := range calls {
 		a := leaseAnswer{err: err}
 		if err == nil {
-			a.state = states[i]
+			if a.state = states[i]; a.state.Pending {
+				pending = append(pending, p)
+				continue
+			}
 		}
 		p.done <- a
+	}
+	c.again(pending)
+}
+
+// again queues calls that have no answer yet, while their callers wait.
+func (c *leaseCalls) again(calls []*leaseCall) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range calls {
+		if !p.left {
+			c.queue = append(c.queue, p)
+		}
 	}
 }
 
@@ -248,26 +266,37 @@ func (db *DB) askLeasesOnce(ctx, reign context.Context, keepAlive bool, ids []Le
 	}
 	out := make([]lease.State, len(ids))
 	for i, l := range resp.GetLeases() {
-		out[i] = lease.State{TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, Remaining: time.Duration(l.GetRemainingMs()) * time.Millisecond}
+		out[i] = lease.State{TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, Remaining: time.Duration(l.GetRemainingMs()) * time.Millisecond,
+			Pending: l.GetPending()}
 	}
 	return out, nil
 }
 
 // leasesHere asks this member's lessor, after a confirmation, begun after the
-// call, that it leads, and knows all leases that were granted before.
+// call, that it leads. What it knows holds: a grant or revoke that was acknowledged
+// before was applied here, since this member led then, or began with it. Only of leases
+// that it does not know is it asked again once all that was committed before is applied:
+// while apply takes long, leases that are kept alive must not end.
 func (db *DB) leasesHere(ctx context.Context, keepAlive bool, ids []LeaseID) ([]lease.State, error) {
 	limit := db.limit(ctx)
 	b, err := db.reads.join(ctx, limit)
 	if err != nil {
 		return nil, err
 	}
+	ask := func(ids []LeaseID) ([]lease.State, error) {
+		if keepAlive {
+			return db.lessor.KeepAlive(ctx, b.term, ids)
+		}
+		return db.lessor.Look(b.term, ids)
+	}
+	states, err := ask(ids)
+	if err == nil && !slices.ContainsFunc(states, func(s lease.State) bool { return s == lease.State{} }) {
+		return states, nil
+	}
 	if err := db.applied.wait(ctx, limit, b.index); err != nil {
 		return nil, err
 	}
-	if keepAlive {
-		return db.lessor.KeepAlive(ctx, b.term, ids)
-	}
-	return db.lessor.Look(b.term, ids)
+	return ask(ids)
 }
 
 // Leases serves the questions of another member.
@@ -288,7 +317,7 @@ func (h peerHandler) Leases(ctx context.Context, req *peerpb.LeasesRequest) (*pe
 	}
 	out := &peerpb.LeasesResponse{Leases: make([]*peerpb.LeaseState, len(states))}
 	for i, s := range states {
-		out.Leases[i] = &peerpb.LeaseState{TtlMs: s.TTL.Milliseconds(), RemainingMs: s.Remaining.Milliseconds()}
+		out.Leases[i] = &peerpb.LeaseState{TtlMs: s.TTL.Milliseconds(), RemainingMs: s.Remaining.Milliseconds(), Pending: s.Pending}
 	}
 	return out, nil
 }

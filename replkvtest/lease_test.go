@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/store/disk"
 )
 
 // grant makes a lease, which must succeed.
@@ -370,4 +372,51 @@ func TestLeasesSurvive(t *testing.T) {
 			t.Errorf("member %d: %d keys stayed", i, n)
 		}
 	}
+}
+
+// TestApplyStallEndsNoLease: leases whose keep-alives reach the leader go on while
+// apply stands still for longer than their TTL, and so does KeepAlive.
+func TestApplyStallEndsNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var slow atomic.Int64
+		v, err := hook.Open(replkv.Config{Dir: "data"}, hook.Edges{FS: disk.NewMem(), Failpoint: func(name string) error {
+			if name == "apply" {
+				time.Sleep(time.Duration(slow.Load()))
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := v.(*replkv.DB)
+		defer closeAndCheck(t, db, "the member")
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := db.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		id, err := db.Grant(ctx, 2*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Set(ctx, "k", nil, replkv.WithLease(id)); err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		defer group.Wait()
+		defer cancel()
+		group.Go(func() {
+			if err := db.KeepAlive(ctx, id); !errors.Is(err, context.Canceled) {
+				t.Errorf("KeepAlive: %v", err)
+			}
+		})
+		time.Sleep(5 * time.Second)
+		slow.Store(int64(5 * time.Second))
+		group.Go(func() { db.Set(ctx, "other", nil) })
+		time.Sleep(time.Second)
+		slow.Store(0)
+		time.Sleep(6 * time.Second)
+		if _, err := db.Get(ctx, "k"); err != nil {
+			t.Errorf("the key of a lease that is kept alive: %v", err)
+		}
+	})
 }

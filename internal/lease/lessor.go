@@ -33,6 +33,9 @@ type Log func(ctx context.Context, term uint64, ds []Decision) (done []bool, err
 // State is how a lease stands by the leader's clock. TTL 0: there is none.
 type State struct {
 	TTL, Remaining time.Duration
+	// Pending: the log has not decided yet whether the lease goes on, or does not know
+	// that it was kept alive. It is nothing that a caller may be told.
+	Pending bool
 }
 
 // The work of one round of decisions, and with it of one log entry, is bounded,
@@ -177,10 +180,11 @@ func (e *entry) wait() <-chan struct{} {
 // armLocked sets the timer to what comes first: the end, or the next time that
 // the log is told. The latter falls on whole seconds of the term, not of a clock
 // that may be set, so that many go in one entry. Of a lease that is kept alive at a
-// third of its TTL the log is never told.
+// third of its TTL the log is never told. Nor of one that was kept alive and of which the
+// log does not know that yet: in one entry with that, it would say the opposite.
 func (l *Lessor) armLocked(e *entry) {
 	e.next = e.deadline
-	if tell := min(e.TTL/2, e.logged-stepOf(e.TTL)); tell > 0 {
+	if tell := min(e.TTL/2, e.logged-stepOf(e.TTL)); tell > 0 && !e.reset {
 		since := e.deadline.Add(-tell).Sub(l.began)
 		if t := l.began.Add((since + time.Second - 1).Truncate(time.Second)); t.Before(e.deadline) {
 			e.next = t
@@ -221,17 +225,24 @@ func (l *Lessor) Look(term uint64, ids []kv.LeaseID) ([]State, error) {
 	now := time.Now()
 	for i, id := range ids {
 		if e := l.leases[id]; e != nil {
-			out[i] = State{e.TTL, max(e.deadline.Sub(now), 0)}
+			out[i] = State{TTL: e.TTL, Remaining: max(e.deadline.Sub(now), 0)}
 		}
 	}
 	return out, nil
 }
+
+// patience is how long a keep-alive waits for the log, before it is Pending: others
+// were asked about in the same request, or wait for the next.
+const patience = 100 * time.Millisecond
 
 // KeepAlive gives leases their full TTL again, and returns how they stand. The
 // caller has confirmed, after it was asked, that this member leads in term.
 // kv.ErrNoLeader if the term is over.
 func (l *Lessor) KeepAlive(ctx context.Context, term uint64, ids []kv.LeaseID) ([]State, error) {
 	out := make([]State, len(ids))
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
+	waits := true
 	for _, id := range ids { // first all, so that the log is told of them together
 		if _, _, err := l.keep(term, id); err != nil {
 			return nil, err
@@ -243,13 +254,15 @@ func (l *Lessor) KeepAlive(ctx context.Context, term uint64, ids []kv.LeaseID) (
 			if err != nil {
 				return nil, err
 			}
-			if w == nil {
+			if w == nil || !waits {
 				out[i] = s
 				break
 			}
 			select {
 			case <-w.decided:
 			case <-w.ended:
+			case <-enough.C:
+				waits = false
 			case <-ctx.Done():
 				return nil, context.Cause(ctx)
 			}
@@ -261,7 +274,7 @@ func (l *Lessor) KeepAlive(ctx context.Context, term uint64, ids []kv.LeaseID) (
 // wait is for the log to decide, or for the end of the term.
 type wait struct{ decided, ended <-chan struct{} }
 
-// keep keeps one lease alive, or says what to wait for.
+// keep keeps one lease alive, or says what to wait for; it is Pending then.
 func (l *Lessor) keep(term uint64, id kv.LeaseID) (State, *wait, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -273,17 +286,17 @@ func (l *Lessor) keep(term uint64, id kv.LeaseID) (State, *wait, error) {
 	case e == nil:
 		return State{}, nil, nil
 	case e.revoking:
-		return State{}, &wait{e.wait(), l.ended}, nil
+		return State{Pending: true}, &wait{e.wait(), l.ended}, nil
 	}
 	e.deadline = time.Now().Add(e.TTL)
-	l.armLocked(e)
-	if e.logged == e.TTL {
-		return State{e.TTL, e.TTL}, nil, nil
-	}
-	if !e.reset {
+	if e.logged < e.TTL && !e.reset {
 		e.reset = true
 		l.resets = append(l.resets, e)
 		l.signal()
 	}
-	return State{}, &wait{e.wait(), l.ended}, nil
+	l.armLocked(e)
+	if e.logged == e.TTL {
+		return State{TTL: e.TTL, Remaining: e.TTL}, nil, nil
+	}
+	return State{Pending: true}, &wait{e.wait(), l.ended}, nil
 }

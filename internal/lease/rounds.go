@@ -97,7 +97,7 @@ func (l *Lessor) takeResetsLocked(r *round) {
 		if l.leases[e.ID] == e && !e.revoking {
 			r.add(e, Decision{Remaining: e.TTL}, 1)
 		} else {
-			e.reset = false
+			e.reset = false // and no timer: it is being revoked, or not in the table
 		}
 	}
 }

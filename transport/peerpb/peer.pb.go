@@ -909,6 +909,7 @@ type LeaseState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`                   // 0: there is no such lease
 	RemainingMs   int64                  `protobuf:"varint,2,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"` // 0: it is about to be revoked
+	Pending       bool                   `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`                            // the log has not decided yet: ask again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -955,6 +956,13 @@ func (x *LeaseState) GetRemainingMs() int64 {
 		return x.RemainingMs
 	}
 	return 0
+}
+
+func (x *LeaseState) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
 }
 
 var File_transport_peerpb_peer_proto protoreflect.FileDescriptor
@@ -1015,11 +1023,12 @@ const file_transport_peerpb_peer_proto_rawDesc = "" +
 	"\n" +
 	"keep_alive\x18\x02 \x01(\bR\tkeepAlive\"D\n" +
 	"\x0eLeasesResponse\x122\n" +
-	"\x06leases\x18\x01 \x03(\v2\x1a.replkv.peer.v1.LeaseStateR\x06leases\"F\n" +
+	"\x06leases\x18\x01 \x03(\v2\x1a.replkv.peer.v1.LeaseStateR\x06leases\"`\n" +
 	"\n" +
 	"LeaseState\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12!\n" +
-	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs*\x9f\x01\n" +
+	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x18\n" +
+	"\apending\x18\x03 \x01(\bR\apending*\x9f\x01\n" +
 	"\n" +
 	"ChangeKind\x12\x12\n" +
 	"\x0eCHANGE_UNKNOWN\x10\x00\x12\x17\n" +
