@@ -9,6 +9,7 @@ package wireerr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -171,6 +172,8 @@ func foreign(err error, s *status.Status) error {
 		e.Outcome = kv.OutcomeNotDone
 	case codes.Canceled:
 		e.Err = named(err.Error(), context.Canceled)
+	case codes.Unavailable: // a connection that broke, a proxy with nobody behind it
+		e.Err = fmt.Errorf("%w: %w", kv.ErrNoLeader, err)
 	case codes.DeadlineExceeded:
 		e.Err = named(err.Error(), context.DeadlineExceeded)
 	}
