@@ -16,7 +16,10 @@ import (
 // off from the leader has nothing new to tell until it hears of it again. More
 // watches at once than 16,384 are ErrOverloaded. See KV.
 func (db *DB) Watch(ctx context.Context, r Range, opts ...WatchOption) iter.Seq2[Change, error] {
-	o := watch.Options{Range: r, WatchOptions: kv.WatchOptionsOf(opts)}
+	return db.watch(ctx, watch.Options{Range: r, WatchOptions: kv.WatchOptionsOf(opts)})
+}
+
+func (db *DB) watch(ctx context.Context, o watch.Options) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		o := o // each loop binds its own beginning
 		err := db.beginWatch(ctx, &o)
@@ -70,10 +73,11 @@ func (db *DB) watchLoop(ctx context.Context, o watch.Options, yield func(Change,
 }
 
 // Watch ends with ErrClosed when the member stops, whatever has stopped it: a
-// remote client goes on elsewhere, to whom the cause would mean nothing.
+// remote client goes on elsewhere, to whom the cause would mean nothing. The changes are
+// sent, and nothing else: watchers need no copies of their own.
 func (b serviceBackend) Watch(ctx context.Context, r Range, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		for c, err := range b.DB.Watch(ctx, r, opts...) {
+		for c, err := range b.DB.watch(ctx, watch.Options{Range: r, WatchOptions: kv.WatchOptionsOf(opts), Shared: true}) {
 			if err != nil && b.DB.ctx.Err() != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 				err = b.wrap("Watch", OutcomeNotDone, fmt.Errorf("%w: %v", ErrClosed, b.stopped()))
 			}

@@ -26,6 +26,9 @@ type ChangesQuery struct {
 	// A page ends with the revision that reaches one of the limits: so many events,
 	// bytes of them, or bytes of index elements looked at.
 	MaxEvents, MaxBytes, MaxScanned int
+	// Compacted history can be read, too, as long as none of it was removed: it is for
+	// who was reading when it was compacted.
+	Compacted bool
 	// Want is called with each element in order, on the caller's goroutine. The key
 	// is valid during the call.
 	Want func(c IndexedChange) Wanted
@@ -60,8 +63,12 @@ func (s *Store) Changes(q ChangesQuery) (page ChangesPage, err error) {
 	if err != nil {
 		return page, err
 	}
+	first := st.Compacted // Compact(C) removes index rows up to C, and only them
+	if q.Compacted {
+		first = min(first, kv.Revision(e.removing.Load())) // after the snapshot was taken
+	}
 	switch {
-	case q.After < st.Compacted: // Compact(C) removes index rows up to C, and only them
+	case q.After < first:
 		return page, &kv.CompactedError{Revision: q.After + 1, Compacted: st.Compacted}
 	case q.After > st.Revision:
 		return page, fmt.Errorf("%w: revision %d, the newest is %d", kv.ErrFutureRevision, q.After, st.Revision)

@@ -33,6 +33,10 @@ type engine struct {
 	// recent goes with the engine: what a reader found in one engine must not be
 	// added to the rows of the next.
 	recent *recent
+	// removing is the compacted revision up to which what is superseded is being, or
+	// was, removed. Invariant: set before a batch that removes anything commits, so
+	// that who reads it after he has taken a snapshot knows what may be missing there.
+	removing atomic.Int64
 	// flushed is how far swept was when Reclaim flushed last, and when that was; its
 	// caller's own.
 	flushed   kv.Revision

@@ -22,8 +22,15 @@ type janitor struct {
 	quit  chan struct{}
 	once  sync.Once
 	done  chan struct{}
-	swept sweepMemo // run's own
+
+	// run's own, as is what follows.
+	swept  sweepMemo
+	target kv.Revision // no more than this is removed; 0: all that is compacted
 }
+
+// sweepDelay is between a compaction and the removal of what it has superseded: a
+// watcher that keeps up passes a compaction that is close behind the newest revision.
+const sweepDelay = time.Second
 
 type sweepRequest struct {
 	result chan<- error
@@ -66,6 +73,14 @@ func (j *janitor) run() {
 	next := time.NewTimer(0) // rings when the next step is due
 	next.Stop()
 	defer next.Stop()
+	sweeping := false
+	begin := func() {
+		c := j.s.State().Compacted
+		if sweeping = c > j.s.Swept(); sweeping {
+			j.target = c
+			next.Reset(sweepDelay)
+		}
+	}
 	for {
 		select {
 		case <-j.quit:
@@ -75,24 +90,26 @@ func (j *janitor) run() {
 				j.s.opts.Logger.Warn("state: settle", "error", err)
 			}
 		case <-j.wake:
-			next.Reset(0)
+			if !sweeping {
+				begin()
+			}
 		case <-next.C:
-			if cost, more := j.paced(); more {
+			switch cost, more, err := j.step(); {
+			case err != nil: // tried again after the next compaction
+				sweeping = false
+				if !errors.Is(err, kv.ErrClosed) {
+					j.s.opts.Logger.Warn("state: sweep", "error", err)
+				}
+			case more:
 				next.Reset(pace(cost))
+			default:
+				begin() // with what was compacted meanwhile
 			}
 		case req := <-j.sweep:
+			j.target = 0
 			req.result <- j.sweepAll()
 		}
 	}
-}
-
-// paced does one step. What fails is tried again after the next compaction.
-func (j *janitor) paced() (cost int, more bool) {
-	cost, more, err := j.step()
-	if err != nil && !errors.Is(err, kv.ErrClosed) {
-		j.s.opts.Logger.Warn("state: sweep", "error", err)
-	}
-	return cost, more && err == nil
 }
 
 func (j *janitor) sweepAll() error {

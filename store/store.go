@@ -193,6 +193,7 @@ func (s *Store) adopt(eng *engine) error {
 	s.apply.applier.adopt(s, st, settings, sessions, members)
 	eng.recent = newRecent(recentSets, s.opts.CacheBytes/2)
 	s.recent.Store(eng.recent)
+	eng.removing.Store(int64(st.Compacted))
 	s.mu.Lock()
 	s.mu.config, s.mu.configIndex = config, st.ConfigIndex
 	s.mu.Unlock()

@@ -110,8 +110,8 @@ func (m *sweepMemo) of(e *engine, target uint64) *sweepMemo {
 	return m
 }
 
-// step sweeps a part. More says that something is left; cost is the work that was
-// done, in bytes.
+// step sweeps a part, up to the janitor's target at most. More says that something is
+// left; cost is the work that was done, in bytes.
 func (j *janitor) step() (cost int, more bool, err error) {
 	e, err := j.s.acquire()
 	if err != nil {
@@ -127,6 +127,13 @@ func (j *janitor) step() (cost int, more bool, err error) {
 		return 0, false, err
 	}
 	target := uint64(st.Compacted)
+	if j.target > 0 {
+		target = min(target, uint64(j.target))
+	}
+	if uint64(swept) >= target {
+		return 0, false, nil
+	}
+	e.removing.Store(max(e.removing.Load(), int64(target)))
 	w := &sweepStep{b: e.db.NewBatch(), target: target, swept: uint64(swept), memo: j.swept.of(e, target)}
 	defer func() {
 		if err = errors.Join(err, w.b.Close()); err != nil {

@@ -138,7 +138,7 @@ func (h *Hub) step() bool {
 	}
 	m := matches{hub: h}
 	q := h.limits.query(h.at, m.want)
-	q.MaxEvents, q.MaxBytes = 8*q.MaxEvents, 8*q.MaxBytes
+	q.MaxEvents, q.MaxBytes, q.Compacted = 8*q.MaxEvents, 8*q.MaxBytes, true
 	page, err := h.src.Changes(q)
 	if err != nil {
 		// Compacted, closed or damaged: each finds that out by itself, from where

@@ -234,6 +234,25 @@ func TestCompactedUnderTheHub(t *testing.T) {
 	}
 }
 
+// A compaction close behind the newest revision ends no watch that keeps up, though the
+// hub has not read that far yet: history that is compacted is still there.
+func TestCompactedBeforeTheHubHasRead(t *testing.T) {
+	w := newWorld(t, Limits{})
+	b := w.background(t.Context(), all(1))
+	w.attachedNow(1)
+	w.hub.mu.Lock() // it reads nothing meanwhile
+	for range 10 {
+		w.set("k", "v")
+	}
+	w.apply(command.NoSession, &command.Op{Kind: command.Compact, Revision: 11})
+	w.hub.mu.Unlock()
+	w.wait("all changes", func() bool { return b.at() == 11 })
+	if len(b.changes) != 10 {
+		t.Errorf("%d changes", len(b.changes))
+	}
+	w.watch(all(5)).ends(kv.ErrCompacted) // who begins there
+}
+
 // The events of one revision are one Change, however many, live and from
 // history, and each watcher has those of its range.
 func TestOneRevisionIsOneChange(t *testing.T) {
@@ -477,6 +496,25 @@ func TestValuesAreTheReceivers(t *testing.T) {
 		if i < 2 {
 			pull()
 		}
+	}
+}
+
+// Who only reads gets no copy.
+func TestSharedValues(t *testing.T) {
+	w := newWorld(t, Limits{})
+	o := all(1)
+	o.Shared, o.Previous = true, true
+	got := make(chan kv.Change, 2)
+	var ps []*puller
+	for range 2 {
+		p := w.watch(o)
+		ps = append(ps, p)
+		go func() { c, _, _ := p.next(); got <- c }()
+	}
+	w.attachedNow(len(ps))
+	w.set("k", "value")
+	if a, b := <-got, <-got; &a.Events[0] != &b.Events[0] {
+		t.Error("two copies")
 	}
 }
 

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,8 @@ import (
 type Options struct {
 	Range kv.Range
 	kv.WatchOptions
+	// Shared: the changes are read only, by who has them; several may have them.
+	Shared bool
 }
 
 func (o *Options) wantsKind(k store.ChangeKind) bool {
@@ -285,22 +288,30 @@ func (w *watcher) deliver(c kv.Change) bool {
 	return more
 }
 
-// own makes a change out of a shared one that belongs to the watcher, with the
-// events that it wants.
+// own makes a change out of a shared one that belongs to the watcher, unless it is to
+// be read only, with the events that it wants.
 func (w *watcher) own(s *shared) kv.Change {
 	defer s.release()
 	out := kv.Change{Revision: s.Revision, Progress: s.Progress}
+	copies := s.common && !w.o.Shared
+	unwanted := func(e kv.Event) bool {
+		return !w.o.Range.Contains(e.Item.Key) || !w.o.Wants(e.Kind) || e.Prev != nil && !w.o.Previous
+	}
+	if !copies && !slices.ContainsFunc(s.Events, unwanted) {
+		out.Events = s.Events
+		return out
+	}
 	for _, e := range s.Events {
 		if !w.o.Range.Contains(e.Item.Key) || !w.o.Wants(e.Kind) {
 			continue
 		}
-		if s.common {
+		if copies {
 			e.Item.Value = clone(e.Item.Value)
 		}
 		switch {
 		case !w.o.Previous:
 			e.Prev = nil
-		case s.common && e.Prev != nil:
+		case copies && e.Prev != nil:
 			prev := *e.Prev
 			prev.Value = clone(prev.Value)
 			e.Prev = &prev
