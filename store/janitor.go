@@ -94,6 +94,7 @@ func (j *janitor) run() {
 				begin()
 			}
 		case <-next.C:
+			began := time.Now()
 			switch cost, more, err := j.step(); {
 			case err != nil: // tried again after the next compaction
 				sweeping = false
@@ -101,7 +102,7 @@ func (j *janitor) run() {
 					j.s.opts.Logger.Warn("state: sweep", "error", err)
 				}
 			case more:
-				next.Reset(pace(cost))
+				next.Reset(rest(cost, time.Since(began), uint64(j.target-j.s.Swept())))
 			default:
 				begin() // with what was compacted meanwhile
 			}

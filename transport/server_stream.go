@@ -85,7 +85,7 @@ func (st *servedStream) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := st.rpc.Send(resp); err != nil {
+		if err := st.rpc.Send(prompt(resp)); err != nil {
 			return err
 		}
 		st.state.Store(streamIdle)

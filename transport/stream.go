@@ -71,7 +71,7 @@ func (p *peer) openStream() (*appendStream, error) {
 // roundTrip owns st; it gives it back, or closes it.
 func (p *peer) roundTrip(st *appendStream, req *pb.AppendEntriesRequest) (*pb.AppendEntriesResponse, error) {
 	st.deadline.Reset(p.t.cfg.Timeouts.Append)
-	err := st.rpc.Send(req)
+	err := st.rpc.Send(prompt(req))
 	var resp *pb.AppendEntriesResponse
 	if err == nil || err == io.EOF { // EOF: the reason is with Recv
 		resp, err = st.rpc.Recv()
