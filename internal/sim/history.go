@@ -26,7 +26,8 @@ type Op struct {
 	At          replkv.Revision // asked for, by a read
 	Age         time.Duration   // at most so old, for a read
 	Conditional bool
-	Stale       bool // a read that need not be linearizable: of Least and above
+	Prefix      string // of a scan: what it did not find of this was not there
+	Stale       bool   // a read that need not be linearizable: of Least and above
 
 	// What was answered.
 	Read     map[string]replkv.Item // keys that were absent are there with the zero Item

@@ -55,7 +55,11 @@ func registerModel(known map[string]replkv.Revision) porcupine.Model {
 				case unknown && !holds:
 					return true, s
 				case unknown:
-					return true, put(s, o, known[o.Puts[o.Key]])
+					rev, ok := known[o.Puts[o.Key]]
+					if !ok {
+						rev = -1 // not that of an absent key
+					}
+					return true, put(s, o, rev)
 				}
 				return holds && o.Revision > s.rev, put(s, o, o.Revision)
 			default: // kindDelete, kindDelIf

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/replkv/replkv"
 )
@@ -14,8 +15,8 @@ type past struct {
 	whole  bool // no revision is missing
 	final  replkv.Revision
 	events map[replkv.Revision][]replkv.Event
-	keys   map[string][]version // in order
-	values map[string]replkv.Revision
+	keys   map[string][]version       // in order
+	writes map[string]replkv.Revision // by identity
 }
 
 // version is a key from a revision on.
@@ -25,7 +26,7 @@ type version struct {
 }
 
 func newPast(events map[replkv.Revision][]replkv.Event, final replkv.Revision) (*past, error) {
-	p := &past{whole: true, final: final, events: events, keys: map[string][]version{}, values: map[string]replkv.Revision{}}
+	p := &past{whole: true, final: final, events: events, keys: map[string][]version{}, writes: map[string]replkv.Revision{}}
 	for rev := replkv.Revision(2); rev <= final; rev++ {
 		if len(events[rev]) == 0 {
 			p.whole = false
@@ -35,10 +36,12 @@ func newPast(events map[replkv.Revision][]replkv.Event, final replkv.Revision) (
 			v := version{rev: rev}
 			if e.Kind == replkv.EventPut {
 				v.item = e.Item
-				if was, twice := p.values[string(e.Item.Value)]; twice && unique(e.Item.Key) {
-					return p, fmt.Errorf("%q was written at %d and at %d", e.Item.Value, was, rev)
+				if id := identity(e.Item.Key, string(e.Item.Value)); id != "" {
+					if was, twice := p.writes[id]; twice {
+						return p, fmt.Errorf("%s was written at %d and at %d", id, was, rev)
+					}
+					p.writes[id] = rev
 				}
-				p.values[string(e.Item.Value)] = rev
 			}
 			p.keys[e.Item.Key] = append(p.keys[e.Item.Key], v)
 		}
@@ -69,6 +72,30 @@ func (p *past) until(key string, rev replkv.Revision) replkv.Revision {
 	return math.MaxInt64
 }
 
+// checkVersions replays the past, if it is whole: it must agree with itself.
+func (p *past) checkVersions(r *run) {
+	if !p.whole {
+		return
+	}
+	state := map[string]replkv.Item{}
+	for rev := replkv.Revision(2); rev <= p.final; rev++ {
+		for _, e := range p.events[rev] {
+			before, had := state[e.Item.Key]
+			create, version := rev, int64(1)
+			if had {
+				create, version = before.CreateRevision, before.Version+1
+			}
+			switch {
+			case e.Kind == replkv.EventDelete && !had:
+				r.fail("%s: it was absent", describeEvent(e))
+			case e.Kind == replkv.EventPut && (e.Item.CreateRevision != create || e.Item.Version != version || e.Item.ModRevision != rev):
+				r.fail("%s: want created at %d, version %d", describeEvent(e), create, version)
+			}
+		}
+		replay(state, p.events[rev])
+	}
+}
+
 // same compares items.
 func same(a, b replkv.Item) bool {
 	return a.Key == b.Key && string(a.Value) == string(b.Value) && a.CreateRevision == b.CreateRevision &&
@@ -78,11 +105,11 @@ func same(a, b replkv.Item) bool {
 // checkPast compares the history with what was committed.
 func (r *run) checkPast() {
 	p := r.past
-	writer := map[string]*Op{} // by value
+	writer := map[string]*Op{} // by identity
 	for _, o := range r.hist.ops {
 		for key, value := range o.Puts {
-			if unique(key) {
-				writer[value] = o
+			if id := identity(key, value); id != "" {
+				writer[id] = o
 			}
 		}
 	}
@@ -91,7 +118,7 @@ func (r *run) checkPast() {
 		if o.Writes() {
 			r.checkWrite(o, at)
 		}
-		if o.Known() && len(o.Read) > 0 {
+		if o.Known() && (len(o.Read) > 0 || o.Prefix != "") {
 			r.checkRead(o, writer)
 		}
 	}
@@ -103,7 +130,7 @@ func (r *run) checkPast() {
 func (r *run) checkWrite(o *Op, at map[replkv.Revision]*Op) {
 	done := replkv.Revision(0)
 	for key, value := range o.Puts {
-		if rev, ok := r.past.values[value]; ok && unique(key) {
+		if rev, ok := r.past.writes[identity(key, value)]; ok {
 			done = rev
 		}
 	}
@@ -121,6 +148,9 @@ func (r *run) checkWrite(o *Op, at map[replkv.Revision]*Op) {
 		at[o.Revision] = o
 		if o.Revision <= o.After {
 			r.fail("done at %d although %d had been answered before it was called: %v", o.Revision, o.After, o)
+		}
+		if o.Conditional && r.past.whole && r.past.at(o.Key, o.Revision-1).ModRevision != o.If {
+			r.fail("the condition did not hold at %d: %v", o.Revision-1, o)
 		}
 		r.checkEvents(o)
 	}
@@ -166,6 +196,13 @@ func (r *run) checkRead(o *Op, writer map[string]*Op) {
 		}
 		low, high = at, at
 	}
+	if o.Prefix != "" {
+		for key := range r.past.keys {
+			if _, found := o.Read[key]; !found && strings.HasPrefix(key, o.Prefix) {
+				o.Read[key] = replkv.Item{}
+			}
+		}
+	}
 	for key, it := range o.Read {
 		if it.ModRevision == 0 {
 			continue
@@ -176,7 +213,7 @@ func (r *run) checkRead(o *Op, writer map[string]*Op) {
 			r.fail("what %s held was never written: revision %d has %v: %v", key, it.ModRevision, events, o)
 			return
 		}
-		if w := writer[string(it.Value)]; w != nil && unique(key) && w.Call > o.Return {
+		if w := writer[identity(key, string(it.Value))]; w != nil && w.Call > o.Return {
 			r.fail("read what was not begun yet, by %v: %v", w, o)
 		}
 		low, high = max(low, it.ModRevision), min(high, r.past.until(key, it.ModRevision)-1)

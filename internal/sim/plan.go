@@ -60,8 +60,8 @@ func newPlan(cfg Config) (plan, error) {
 			p.workloads = append(p.workloads, name)
 		}
 	}
-	if len(p.workloads) < 1 {
-		p.workloads = []string{"register"}
+	if len(p.workloads) < 2 {
+		p.workloads = []string{"register", "watch"}
 	}
 	return p, nil
 }

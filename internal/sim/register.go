@@ -32,9 +32,21 @@ const (
 	kindLocal  = "local get"
 )
 
-// unique says whether each value of a key is written once at most.
-func unique(key string) bool {
-	return strings.HasPrefix(key, "register/") || strings.HasPrefix(key, "set/") || strings.HasPrefix(key, "receipt/")
+// identity tells a write from all others, by what it writes to a key; "" if it cannot
+// be told.
+func identity(key, value string) string {
+	switch {
+	case strings.HasPrefix(key, "list/"):
+		_, value = cutLast(value)
+	case !strings.HasPrefix(key, "register/") && !strings.HasPrefix(key, setPrefix) && !strings.HasPrefix(key, "receipt/") && !strings.HasPrefix(key, leasePrefix):
+		return ""
+	}
+	return key + "=" + value
+}
+
+func cutLast(s string) (before, last string) {
+	i := strings.LastIndex(s, " ")
+	return s[:max(i, 0)], s[i+1:]
 }
 
 func (registers) begin(context.Context, *run) error { return nil }

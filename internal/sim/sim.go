@@ -58,7 +58,13 @@ type workload interface {
 
 // workloads by name. Which of them run is the seed's choice.
 var workloads = map[string]func() workload{
+	"append":   func() workload { return appends{} },
+	"bank":     func() workload { return &bank{} },
+	"lease":    func() workload { return &leases{} },
+	"lock":     func() workload { return &locks{} },
 	"register": func() workload { return registers{} },
+	"set":      func() workload { return sets{} },
+	"watch":    func() workload { return &watches{} },
 }
 
 func workloadNames() (names []string) {
@@ -193,10 +199,16 @@ func (r *run) failed() bool {
 	return len(r.failures) > 0
 }
 
-// readPast reads what was committed from each member, which must tell the same.
-func (r *run) readPast(ctx context.Context) error {
+// readPast reads what was committed from each member, which must tell the same; or
+// takes what watchers saw, if it may be compacted.
+func (r *run) readPast(ctx context.Context) (err error) {
 	if r.plan.history >= 0 {
-		return nil
+		for _, w := range r.work {
+			if w, ok := w.(*watches); ok {
+				r.past, err = newPast(w.seen(), w.final)
+			}
+		}
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -254,6 +266,7 @@ func (r *run) check() {
 		}
 	}
 	if r.past != nil {
+		r.past.checkVersions(r)
 		r.checkPast()
 	}
 	for _, w := range r.work {
