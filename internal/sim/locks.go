@@ -117,7 +117,7 @@ func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
 	defer cancel()
 	token, err := m.Lock(wait)
 	switch {
-	case errors.Is(err, concurrency.ErrSessionEnded), ctx.Err() != nil, w.with.Err() != nil:
+	case errors.Is(err, concurrency.ErrSessionEnded), ctx.Err() != nil, w.with.Err() != nil, errors.Is(err, replkv.ErrClosed):
 		return false
 	case errors.Is(err, context.DeadlineExceeded):
 		return true

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +29,6 @@ type nemesis struct {
 	stranded bool        // the engine of a failed disk may have left goroutines
 	changes  chan func() // what is to be done once a change of the table has ended
 	changing bool
-	wg       sync.WaitGroup
 }
 
 // victim is what the nemesis knows of a member.
@@ -38,7 +36,7 @@ type victim struct {
 	disk    *faultfs.FS  // of its newest start
 	step    atomic.Int64 // nanoseconds that its clock is wrong by
 	failing bool         // its disk was made to fail
-	joining bool
+	ended   bool         // its damage was noticed
 }
 
 // undo is the end of some harm.
@@ -67,6 +65,14 @@ var harms = []harm{
 	{"reset", 2, (*nemesis).reset},
 	{"delay", 2, (*nemesis).delay},
 	{"narrow", 1, (*nemesis).narrow},
+	{"slow disk", 2, (*nemesis).slowDisk},
+	{"failing disk", 2, (*nemesis).failingDisk},
+	{"flip", 2, (*nemesis).flip},
+	{"clock", 1, (*nemesis).stepClock},
+	{"join", 2, (*nemesis).join},
+	{"non-voter", 2, (*nemesis).addNonvoter},
+	{"remove", 2, (*nemesis).remove},
+	{"transfer", 2, (*nemesis).transfer},
 }
 
 func newNemesis(r *run) *nemesis {
@@ -140,7 +146,9 @@ func (n *nemesis) wait(ctx context.Context, next time.Time) bool {
 	}
 	u := n.pending[first]
 	n.pending = slices.Delete(n.pending, first, first+1)
-	n.note("%s", u.what)
+	if u.what != "" {
+		n.note("%s", u.what)
+	}
 	u.do()
 	return true
 }
@@ -173,7 +181,7 @@ func (n *nemesis) later(most time.Duration, what string, do func()) {
 
 // victim picks a member that is up: the leader half of the time.
 func (n *nemesis) victim() (int, bool) {
-	up := n.c.Up()
+	up := slices.DeleteFunc(n.c.Up(), func(i int) bool { return i == n.damaged || n.c.DB(i).Err() != nil })
 	if len(up) == 0 {
 		return 0, false
 	}
@@ -219,12 +227,26 @@ func (n *nemesis) stopped() {
 
 // ended is told that member i does not run, and why.
 func (n *nemesis) ended(i int, err error) {
-	m := n.c.Members[i]
+	m, v := n.c.Members[i], n.members[i]
 	switch {
-	case n.members[i].disk.Crashed():
+	case v.disk.Crashed() || v.failing: // an undo is on its way
+		n.stranded = n.stranded || v.failing
 	case errors.Is(err, replkv.ErrRemoved):
-		m.Out = true
-		n.r.count(countRemoved)
+		if !m.Out {
+			m.Out = true
+			n.r.count(countRemoved)
+		}
+	case n.damaged == i && !v.ended:
+		v.ended = true
+		n.note("%s is damaged: %v", m.ID, err)
+		n.r.count(countRefused)
+		if !errors.Is(err, replkv.ErrCorrupt) && !errors.Is(err, replkv.ErrFormatTooNew) && !errors.Is(err, replkv.ErrStaleIdentity) && !errors.Is(err, replkv.ErrWrongCluster) && !errors.Is(err, replkv.ErrInvalidConfig) {
+			n.r.fail("%s is damaged, and says %v", m.ID, err)
+		}
+		if m.Down {
+			n.replace(i)
+		} // else that is on its way
+	case n.damaged == i:
 	default:
 		n.r.fail("%s stopped: %v", m.ID, err)
 		m.Out = true
@@ -245,12 +267,31 @@ func (n *nemesis) open(i int) {
 // heal ends all harm and waits until all is well.
 func (n *nemesis) heal() error {
 	n.c.Net.Heal()
-	for _, u := range n.pending {
-		u.do()
+	for len(n.pending) > 0 || n.changing { // one may lead to another
+		n.settled()
+		pending := n.pending
+		n.pending = nil
+		for _, u := range pending {
+			u.do()
+		}
+		n.stopped()
+		for i := range n.c.Members {
+			if i != n.damaged {
+				n.open(i)
+			}
+		}
+		pause(context.Background(), 100*time.Millisecond)
 	}
-	n.pending = nil
 	n.network()
-	n.stopped()
+	err := n.ready()
+	if err != nil { // of a member that was removed, although whoever asked for it gave up
+		n.stopped()
+		err = n.ready()
+	}
+	return err
+}
+
+func (n *nemesis) ready() error {
 	for i := range n.c.Members {
 		n.open(i)
 	}
@@ -310,6 +351,9 @@ func logBytes(fs *disk.Mem) (sum int64) {
 // crashAll is a power loss of the whole place.
 func (n *nemesis) crashAll() string {
 	for _, i := range n.c.Up() {
+		if i == n.damaged || n.c.DB(i).Err() != nil {
+			continue // it must not lose more; or it has stopped, which needs a reason
+		}
 		n.crashNow(i)
 		n.later(3*time.Second, "restarts "+n.c.Members[i].ID, func() { n.open(i) })
 	}

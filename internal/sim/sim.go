@@ -169,8 +169,16 @@ func (r *run) load() {
 	wg.Wait()
 }
 
+// teardown is the longest that a member which has stopped takes to free what it has.
+const teardown = 40 * time.Second
+
 // close ends all members; then nothing may be left.
 func (r *run) close() error {
+	for _, m := range r.c.Members {
+		if db := m.DB(); db != nil && db.Err() != nil {
+			pause(context.Background(), teardown)
+		}
+	}
 	err := r.c.Close()
 	pause(context.Background(), 10*time.Second) // what is asleep in the background wakes, and ends
 	return err
