@@ -54,6 +54,9 @@ var sometimes = []string{
 	countLocks, countSessions, countExpired, countKept,
 }
 
+// ManySeeds is how many must have shown everything that should sometimes happen.
+const ManySeeds = 200
+
 // Add adds the counts of another run.
 func (c Coverage) Add(other Coverage) {
 	for name, n := range other {

@@ -27,7 +27,9 @@ func (r *run) report(t *testing.T) {
 	t.Helper()
 	if !r.failed() {
 		t.Logf("seed %d: %v: %v", r.cfg.Seed, &r.plan, r.cover.by)
-		return
+		if !r.cfg.Keep {
+			return
+		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %v\nAgain: %s\n", r.cfg.Seed, &r.plan, r.again())
@@ -42,6 +44,10 @@ func (r *run) report(t *testing.T) {
 	name := filepath.Join(r.cfg.Out, fmt.Sprintf("replkv-sim-%d.txt", r.cfg.Seed))
 	if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
 		t.Logf("the whole report could not be written: %v", err)
+	}
+	if !r.failed() {
+		t.Logf("the report is in %s", name)
+		return
 	}
 	timeline := r.log.all("")
 	if len(timeline) > maxShown {

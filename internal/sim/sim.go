@@ -22,6 +22,7 @@ type Config struct {
 	Length  time.Duration // virtual, while there is harm and load; 0: 30 s
 	Profile string        // of the nemesis; "": the seed picks one
 	Out     string        // directory for what is to be looked at; "": the system's for temporary files
+	Keep    bool          // the report of a run that passed, too
 }
 
 // DefaultLength is long enough for a dozen elections, and done in a second.

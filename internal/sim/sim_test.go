@@ -14,10 +14,11 @@ import (
 // TestSim runs some seeds and a fresh one. REPLKV_SIM_SEED=n runs that one,
 // REPLKV_SIM_SEEDS=a-b those, REPLKV_SIM_LENGTH=1m each for so long, and
 // REPLKV_SIM_PROFILE with that profile of harm. REPLKV_SIM_OUT is a directory for
-// reports, REPLKV_SIM_COVERAGE a file for the counts.
+// reports, with REPLKV_SIM_KEEP those of seeds that passed, too; REPLKV_SIM_COVERAGE a
+// file for the counts.
 func TestSim(t *testing.T) {
 	seeds := seedsToRun(t)
-	cfg := Config{Profile: os.Getenv("REPLKV_SIM_PROFILE"), Out: os.Getenv("REPLKV_SIM_OUT")}
+	cfg := Config{Profile: os.Getenv("REPLKV_SIM_PROFILE"), Out: os.Getenv("REPLKV_SIM_OUT"), Keep: os.Getenv("REPLKV_SIM_KEEP") != ""}
 	if s := os.Getenv("REPLKV_SIM_LENGTH"); s != "" {
 		var err error
 		if cfg.Length, err = time.ParseDuration(s); err != nil {
@@ -32,7 +33,7 @@ func TestSim(t *testing.T) {
 		})
 	}
 	t.Logf("%d seeds: %v", len(seeds), all)
-	if len(seeds) >= manySeeds {
+	if len(seeds) >= ManySeeds {
 		if missing := all.Missing(); len(missing) > 0 {
 			t.Errorf("in %d seeds there was none of: %s", len(seeds), strings.Join(missing, ", "))
 		}
@@ -47,9 +48,6 @@ func TestSim(t *testing.T) {
 		}
 	}
 }
-
-// manySeeds is how many must have shown everything that should sometimes happen.
-const manySeeds = 200
 
 func seedsToRun(t *testing.T) (seeds []uint64) {
 	number := func(s string) uint64 {

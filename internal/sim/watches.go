@@ -133,7 +133,7 @@ func (w *watches) check(r *run) {
 		return
 	}
 	for _, rec := range w.records {
-		rec.check(r, r.past.events, w.final)
+		rec.check(r, reference{r.past.events, r.past.whole}, w.final)
 	}
 }
 
