@@ -281,4 +281,13 @@ func (r *run) check() {
 	for _, w := range r.work {
 		w.check(r)
 	}
+	r.checkElections()
+}
+
+// checkElections: leaders change because of harm, not by themselves.
+func (r *run) checkElections() {
+	seconds := int((r.cfg.Length + time.Minute).Seconds())
+	if n := r.cover.by[countElections]; n > seconds {
+		r.fail("there were %d elections in %v", n, r.cfg.Length)
+	}
 }
