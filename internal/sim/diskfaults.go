@@ -49,7 +49,7 @@ func (n *nemesis) failingDisk() string {
 		}
 		return o.Is(faultfs.Write|faultfs.Syncs, "") && (part == "log" || strings.Contains(o.Path, "floor"))
 	}
-	n.members[i].failing = true
+	n.members[i].failing, n.stranded = true, true
 	n.members[i].disk.SetFault(faultfs.Fail(cause, fails))
 	n.later(longestCut, "repairs the disk of "+n.c.Members[i].ID, func() { n.repair(i) })
 	return fmt.Sprintf("%s, %v in %q", n.name(i), cause, part)

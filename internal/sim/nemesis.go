@@ -230,7 +230,6 @@ func (n *nemesis) ended(i int, err error) {
 	m, v := n.c.Members[i], n.members[i]
 	switch {
 	case v.disk.Crashed() || v.failing: // an undo is on its way
-		n.stranded = n.stranded || v.failing
 	case errors.Is(err, replkv.ErrRemoved):
 		if !m.Out {
 			m.Out = true

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -105,7 +107,7 @@ func (r *run) bubble(t *testing.T) {
 		// Goroutines of an engine whose disk failed stay for ever, as documented:
 		// nothing can end them safely.
 		if p := recover(); p != nil && (r.nemesis == nil || !r.nemesis.stranded) {
-			r.fail("goroutines are left: %v", p)
+			r.fail("goroutines are left: %v\n%s", p, leftGoroutines())
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
@@ -114,6 +116,19 @@ func (r *run) bubble(t *testing.T) {
 			r.fail("%v", err)
 		}
 	})
+}
+
+// leftGoroutines are the stacks of those in a bubble.
+func leftGoroutines() string {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	var b strings.Builder
+	for g := range strings.SplitSeq(string(stacks), "\n\n") {
+		if head, _, _ := strings.Cut(g, "\n"); strings.Contains(head, "synctest bubble") {
+			b.WriteString(g + "\n\n")
+		}
+	}
+	return b.String()
 }
 
 // inside runs the cluster, from its birth to its end.
