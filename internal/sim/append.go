@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // appends is the list-append test of Elle and Jepsen: transactions read lists and
@@ -28,7 +29,7 @@ func (appends) settle(context.Context, *run)      {}
 
 func (appends) clients(r *run) (out []func(context.Context)) {
 	for range appendClients {
-		c := r.newClient()
+		c := r.newCaller()
 		out = append(out, func(ctx context.Context) {
 			for n := 0; ctx.Err() == nil; n++ {
 				c.append(ctx, fmt.Sprintf("%d.%d", c.number, n))
@@ -47,7 +48,7 @@ func (c *client) append(ctx context.Context, element string) {
 	byRange := c.rng.IntN(3) == 0
 	if len(writes) == 0 && c.rng.IntN(2) == 0 {
 		op := &Op{Kind: kindView}
-		c.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+		c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 			return db.View(ctx, func(tx *replkv.ReadTx) (err error) {
 				op.Revision = tx.Revision()
 				op.Read, err = readLists(tx, keys, byRange)
@@ -57,7 +58,7 @@ func (c *client) append(ctx context.Context, element string) {
 		return
 	}
 	op := &Op{Kind: kindUpdate}
-	c.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	c.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		op.Revision, err = db.Update(ctx, func(tx *replkv.Tx) (err error) {
 			if op.Read, err = readLists(tx, keys, byRange); err != nil { // the function may run again
 				return err

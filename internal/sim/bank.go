@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // bank moves money between accounts by Update and by Txn. At every revision all the
@@ -41,13 +42,13 @@ func (b *bank) begin(ctx context.Context, r *run) (err error) {
 
 func (b *bank) clients(r *run) (out []func(context.Context)) {
 	for range bankClients {
-		out = append(out, (&teller{client: r.newClient()}).run)
+		out = append(out, (&teller{client: r.newCaller()}).run)
 	}
 	return out
 }
 
 func (b *bank) settle(ctx context.Context, r *run) {
-	w := &teller{client: r.newClient()}
+	w := &teller{client: r.newCaller()}
 	for range 3 {
 		w.look(ctx)
 	}
@@ -107,7 +108,7 @@ func (w *teller) transfer(from, to replkv.Item, amount int) map[string]string {
 func (w *teller) update(ctx context.Context, from, to string, amount int) {
 	w.made++
 	op := &Op{Kind: kindUpdate}
-	w.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	w.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		op.Revision, err = db.Update(ctx, func(tx *replkv.Tx) error {
 			op.Puts = nil
 			a, err := tx.Get(from)
@@ -136,7 +137,7 @@ func (w *teller) update(ctx context.Context, from, to string, amount int) {
 func (w *teller) txn(ctx context.Context, from, to string, amount int) {
 	w.made++
 	read := &Op{Kind: kindView}
-	err := w.do(ctx, read, func(ctx context.Context, db *replkv.DB) error {
+	err := w.do(ctx, read, func(ctx context.Context, db concurrency.Store) error {
 		return db.View(ctx, func(tx *replkv.ReadTx) error {
 			read.Revision, read.Read = tx.Revision(), map[string]replkv.Item{}
 			for _, key := range []string{from, to} {
@@ -159,7 +160,7 @@ func (w *teller) txn(ctx context.Context, from, to string, amount int) {
 	for key, value := range op.Puts {
 		t.Then = append(t.Then, replkv.SetOp(key, []byte(value)))
 	}
-	w.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+	w.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		res, err := db.Txn(ctx, t)
 		op.Revision = res.Revision
 		if err == nil && !res.Succeeded {
@@ -179,7 +180,7 @@ func (w *teller) look(ctx context.Context) {
 		return n
 	}
 	op := &Op{Kind: kindUpdate}
-	err := w.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	err := w.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		if w.rng.IntN(2) == 0 {
 			op.Kind = kindView
 			return db.View(ctx, func(tx *replkv.ReadTx) error {

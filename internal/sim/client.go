@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // client is one caller. It stays with a member for a while, also with one that does
@@ -16,11 +17,32 @@ type client struct {
 	number int
 	rng    *rand.Rand
 	member int
+	remote concurrency.Store // nil: it has a member in its process
 }
 
 func (r *run) newClient() *client {
 	r.clients++
 	return &client{r: r, number: r.clients, rng: r.cfg.random(streamClients + uint64(r.clients))}
+}
+
+// newCaller returns a client that may be a remote one.
+func (r *run) newCaller() *client {
+	c := r.newClient()
+	if r.plan.remote && c.rng.IntN(2) == 0 {
+		var err error
+		if c.remote, err = r.remotes.dial(); err != nil {
+			r.fail("dial: %v", err)
+		}
+	}
+	return c
+}
+
+// store is whom the client asks.
+func (c *client) store() (s concurrency.Store, id string) {
+	if c.remote != nil {
+		return c.remote, "remote"
+	}
+	return c.db()
 }
 
 // db is the member that the client is with.
@@ -51,8 +73,8 @@ func (c *client) move() {
 }
 
 // do runs an operation and records it.
-func (c *client) do(ctx context.Context, op *Op, call func(ctx context.Context, db *replkv.DB) error) error {
-	db, id := c.db()
+func (c *client) do(ctx context.Context, op *Op, call func(ctx context.Context, db concurrency.Store) error) error {
+	db, id := c.store()
 	op.Client, op.Member = c.number, id
 	ctx, cancel := context.WithTimeout(ctx, c.patience())
 	defer cancel()

@@ -31,6 +31,7 @@ const (
 	countUndecided = "histories undecided"
 	countRevisions = "revisions"
 	countSeconds   = "cluster seconds"
+	countFlips     = "bits flipped"
 	countRefused   = "damaged members refused"
 	countHarmless  = "damaged members that found nothing missing"
 	countFailed    = "members stopped by their disk"
@@ -50,7 +51,7 @@ const (
 // that is to be tested is not.
 var sometimes = []string{
 	countElections, countSnapshots, countSent, countInstalled, countLost, countTorn, countUnknown, countUnknownIf, countUnknownOn,
-	countConflicts, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
+	countConflicts, countFlips, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
 	countLocks, countSessions, countExpired, countKept,
 }
 

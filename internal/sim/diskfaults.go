@@ -3,7 +3,6 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"syscall"
 	"time"
@@ -14,8 +13,13 @@ import (
 
 func (n *nemesis) asIs(fs *disk.Mem) *disk.Mem { return fs }
 
-// slowDisk makes each sync of a log take long. Only there no mutex is held that others
-// wait for: virtual time stands still while somebody waits for a mutex.
+// slowable are the operations that may take time once the log is open: only there no mutex is held that
+// others wait for, and virtual time stands still while somebody waits for a mutex.
+func slowable(o faultfs.Op) bool {
+	return o.Is(faultfs.Sync, "/log/") && strings.HasSuffix(o.Path, ".log")
+}
+
+// slowDisk makes each sync of a log take long.
 func (n *nemesis) slowDisk() string {
 	i, ok := n.victim()
 	if !ok || n.members[i].failing {
@@ -23,10 +27,10 @@ func (n *nemesis) slowDisk() string {
 	}
 	v, most := n.members[i].disk, n.r.plan.election
 	d := time.Duration(1 + n.rng.Int64N(int64(most)))
-	v.SetFault(faultfs.Slow(d, faultfs.Of(faultfs.Sync, "/log/")))
+	v.SetFault(faultfs.Slow(d, slowable))
 	n.later(longestCut, "the disk of "+n.c.Members[i].ID+" is fast again", func() {
 		if !n.members[i].failing {
-			v.SetFault(nil)
+			v.SetFault(n.usual())
 		}
 	})
 	return fmt.Sprintf("%s, %v for a sync", n.name(i), d)
@@ -62,7 +66,7 @@ func (n *nemesis) repair(i int) {
 	if m.Out || !v.failing {
 		return
 	}
-	v.disk.SetFault(nil)
+	v.disk.SetFault(n.usual())
 	if !m.Down {
 		if err := n.c.DB(i).Err(); err != nil {
 			n.r.count(countFailed)
@@ -108,7 +112,7 @@ func (n *nemesis) flipNow(i int, has uint64, tries int) {
 	name, err := n.flipIn(m.FS)
 	n.note("a bit flips in %s of %s: %v", name, m.ID, err)
 	n.stranded = true
-	n.r.count("bit flip")
+	n.r.count(countFlips)
 	n.open(i)
 	if !m.Down {
 		n.later(2*longestCut, "", func() {
@@ -126,38 +130,12 @@ func (n *nemesis) flipIn(fs *disk.Mem) (string, error) {
 		return "", errors.New("there is no file")
 	}
 	name := names[n.rng.IntN(len(names))]
-	f, err := fs.Open(name)
+	b, err := readFile(fs, name)
 	if err != nil {
-		return name, err
-	}
-	b, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err != nil {
 		return name, err
 	}
 	b[n.rng.IntN(len(b))] ^= 1 << n.rng.IntN(8)
-	w, err := fs.Create(name, "")
-	if err != nil {
-		return name, err
-	}
-	_, err = w.Write(b)
-	return name, errors.Join(err, w.Sync(), w.Close())
-}
-
-// files are those below dir that have something in them.
-func files(fs *disk.Mem, dir string) (out []string) {
-	names, _ := fs.List(dir)
-	for _, base := range names {
-		name := fs.PathJoin(dir, base)
-		info, err := fs.Stat(name)
-		switch {
-		case err != nil:
-		case info.IsDir():
-			out = append(out, files(fs, name)...)
-		case info.Size() > 0:
-			out = append(out, name)
-		}
-	}
-	return out
+	return name, writeFile(fs, name, b)
 }
 
 // stepClock sets a member's clock forward or back.

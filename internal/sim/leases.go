@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // leases are granted, kept alive, revoked, and left to expire. A lease, and the key
@@ -25,7 +26,7 @@ func (l *leases) check(*run)                        {}
 func (l *leases) clients(r *run) (out []func(context.Context)) {
 	l.longest = 8 * time.Second
 	for range leaseClients {
-		h := &holder{client: r.newClient()}
+		h := &holder{client: r.newCaller()}
 		out = append(out, func(ctx context.Context) {
 			for ctx.Err() == nil {
 				h.ttl = time.Second + time.Duration(h.rng.Int64N(int64(l.longest-time.Second)))
@@ -85,7 +86,7 @@ func (h *holder) hold(ctx context.Context) {
 	h.n++
 	h.key, h.written = fmt.Sprintf("%s%d/%d", leasePrefix, h.number, h.n), false
 	called := time.Now()
-	if err := h.ask(ctx, func(ctx context.Context, db *replkv.DB) (err error) {
+	if err := h.ask(ctx, func(ctx context.Context, db concurrency.Store) (err error) {
 		h.id, err = db.Grant(ctx, h.ttl)
 		return err
 	}); err != nil {
@@ -93,7 +94,7 @@ func (h *holder) hold(ctx context.Context) {
 	}
 	h.renewed = called
 	op := &Op{Kind: "set with lease", Key: h.key, Puts: map[string]string{h.key: h.key}}
-	err := h.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	err := h.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		op.Revision, err = db.Set(ctx, h.key, []byte(h.key), replkv.WithLease(h.id))
 		return err
 	})
@@ -108,13 +109,13 @@ func (h *holder) hold(ctx context.Context) {
 		}
 	}
 	if h.rng.IntN(2) == 0 {
-		h.ask(ctx, func(ctx context.Context, db *replkv.DB) error { return db.Revoke(ctx, h.id) })
+		h.ask(ctx, func(ctx context.Context, db concurrency.Store) error { return db.Revoke(ctx, h.id) })
 	}
 }
 
 // ask calls a member; what it answers tells of no key.
-func (h *holder) ask(ctx context.Context, call func(context.Context, *replkv.DB) error) error {
-	db, _ := h.db()
+func (h *holder) ask(ctx context.Context, call func(context.Context, concurrency.Store) error) error {
+	db, _ := h.store()
 	ctx, cancel := context.WithTimeout(ctx, h.patience())
 	defer cancel()
 	err := call(ctx, db)
@@ -143,7 +144,7 @@ func (h *holder) over(what string) {
 
 func (h *holder) renew(ctx context.Context) bool {
 	called := time.Now()
-	err := h.ask(ctx, func(ctx context.Context, db *replkv.DB) error {
+	err := h.ask(ctx, func(ctx context.Context, db concurrency.Store) error {
 		_, err := db.KeepAliveOnce(ctx, h.id)
 		return err
 	})
@@ -160,7 +161,7 @@ func (h *holder) look(ctx context.Context) bool {
 		return true
 	}
 	op := &Op{Kind: "get with lease", Key: h.key}
-	err := h.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+	err := h.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		item, err := db.Get(ctx, h.key)
 		if errors.Is(err, replkv.ErrNotFound) {
 			err = nil

@@ -36,7 +36,7 @@ func (l *locks) begin(context.Context, *run) error { return nil }
 
 func (l *locks) clients(r *run) (out []func(context.Context)) {
 	for range lockClients {
-		out = append(out, (&locker{client: r.newClient(), locks: l}).run)
+		out = append(out, (&locker{client: r.newCaller(), locks: l}).run)
 	}
 	return out
 }
@@ -84,12 +84,13 @@ func (l *locks) check(r *run) {
 type locker struct {
 	*client
 	locks *locks
-	with  *replkv.DB // of the session
+	with  concurrency.Store // of the session
+	id    string
 }
 
 func (w *locker) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		w.with, _ = w.db()
+		w.with, w.id = w.store()
 		s, err := concurrency.NewSession(ctx, w.with, lockTTL)
 		if err != nil {
 			w.move()
@@ -117,7 +118,7 @@ func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
 	defer cancel()
 	token, err := m.Lock(wait)
 	switch {
-	case errors.Is(err, concurrency.ErrSessionEnded), ctx.Err() != nil, w.with.Err() != nil, errors.Is(err, replkv.ErrClosed):
+	case errors.Is(err, concurrency.ErrSessionEnded), ctx.Err() != nil, w.stopped(), errors.Is(err, replkv.ErrClosed):
 		return false
 	case errors.Is(err, context.DeadlineExceeded):
 		return true
@@ -142,10 +143,16 @@ func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
 	return m.Unlock(unlocking) == nil
 }
 
+// stopped says whether the session's member has.
+func (w *locker) stopped() bool {
+	db, ok := w.with.(*replkv.DB)
+	return ok && db.Err() != nil
+}
+
 // write has the store check the token, and writes down what it protects.
 func (w *locker) write(ctx context.Context, m *concurrency.Mutex, token concurrency.Token) {
 	op := &Op{Kind: "guarded set", Puts: map[string]string{resource: fmt.Sprint(token)}}
-	op.Client, op.Member = w.number, w.with.Status().ID
+	op.Client, op.Member = w.number, w.id
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	w.r.hist.begin(op)

@@ -12,7 +12,6 @@ import (
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/internal/sim/cluster"
-	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/disk/faultfs"
 )
 
@@ -88,6 +87,15 @@ func (n *nemesis) edges(i int, e *hook.Edges) {
 	v.disk, v.failing = faultfs.New(e.FS), false
 	e.FS = v.disk
 	e.Now = func() time.Time { return time.Now().Add(time.Duration(v.step.Load())) }
+}
+
+// usual is a disk that is well: a sync takes its time, and what was written meanwhile
+// may be lost.
+func (n *nemesis) usual() faultfs.Fault {
+	if n.r.plan.sync == 0 {
+		return nil
+	}
+	return faultfs.Slow(n.r.plan.sync, slowable)
 }
 
 // network gives each path its delay.
@@ -258,15 +266,31 @@ func (n *nemesis) open(i int) {
 	if !m.Down || m.Out {
 		return
 	}
-	if err := n.c.Open(i); err != nil {
+	if err := n.start(i); err != nil {
 		n.ended(i, err)
 	}
+}
+
+// start opens a member and what it has for remote clients.
+func (n *nemesis) start(i int) error {
+	if err := n.c.Open(i); err != nil {
+		return err
+	}
+	n.members[i].disk.SetFault(n.usual())
+	if n.r.plan.remote {
+		return n.r.remotes.serve(i)
+	}
+	return nil
 }
 
 // heal ends all harm and waits until all is well.
 func (n *nemesis) heal() error {
 	n.c.Net.Heal()
-	for len(n.pending) > 0 || n.changing { // one may lead to another
+	const patience = 10 * time.Minute
+	for began := time.Now(); len(n.pending) > 0 || n.changing; { // one may lead to another
+		if time.Since(began) > patience {
+			return fmt.Errorf("not within %v", patience)
+		}
 		n.settled()
 		pending := n.pending
 		n.pending = nil
@@ -295,217 +319,4 @@ func (n *nemesis) ready() error {
 		n.open(i)
 	}
 	return n.c.Ready()
-}
-
-// crash is a power loss.
-func (n *nemesis) crash() string {
-	i, ok := n.victim()
-	if !ok || !n.spare() {
-		return ""
-	}
-	what := n.name(i)
-	n.crashNow(i)
-	n.later(6*time.Second, "restarts "+n.c.Members[i].ID, func() { n.open(i) })
-	return what
-}
-
-// crashNow crashes member i, and counts what it lost.
-func (n *nemesis) crashNow(i int) {
-	hard, seed := n.rng.IntN(5) == 0, n.rng.Uint64()
-	n.c.CrashTo(i, func(fs *disk.Mem) *disk.Mem {
-		left := disk.CrashHard(fs)
-		synced := logBytes(left)
-		if !hard {
-			left = disk.Crash(fs, seed)
-		}
-		n.lost(synced, logBytes(left), logBytes(fs))
-		return left
-	})
-}
-
-// lost counts what a crash left of the log: synced bytes, and of the others some.
-func (n *nemesis) lost(synced, left, all int64) {
-	if left < all {
-		n.r.count(countLost)
-	}
-	if synced < left && left < all {
-		n.r.count(countTorn)
-	}
-}
-
-// logBytes is the size of the newest files of the log.
-func logBytes(fs *disk.Mem) (sum int64) {
-	names, err := fs.List("data/log")
-	if err != nil {
-		return 0
-	}
-	for _, name := range names {
-		if info, err := fs.Stat(fs.PathJoin("data/log", name)); err == nil {
-			sum += info.Size()
-		}
-	}
-	return sum
-}
-
-// crashAll is a power loss of the whole place.
-func (n *nemesis) crashAll() string {
-	for _, i := range n.c.Up() {
-		if i == n.damaged || n.c.DB(i).Err() != nil {
-			continue // it must not lose more; or it has stopped, which needs a reason
-		}
-		n.crashNow(i)
-		n.later(3*time.Second, "restarts "+n.c.Members[i].ID, func() { n.open(i) })
-	}
-	return "power is out"
-}
-
-// crashAt is a power loss right after one of the next operations of a disk.
-func (n *nemesis) crashAt() string {
-	i, ok := n.victim()
-	if !ok || !n.spare() {
-		return ""
-	}
-	m, v := n.c.Members[i], n.members[i]
-	ops := v.disk.Ops() + n.rng.IntN(40)
-	seed := n.rng.Uint64()
-	var left atomic.Pointer[disk.Mem]
-	fs := m.FS
-	v.disk.CrashAfter(ops-v.disk.Ops(), func() {
-		n.c.Net.Kill(m.Host()) // first: nothing that happens afterwards may be seen
-		left.Store(disk.Crash(fs, seed))
-	})
-	n.later(6*time.Second, "restarts "+m.ID, func() {
-		v.disk.CrashAfter(0, nil) // if it has not happened
-		if m.Down || m.FS != fs {
-			return // something else was first
-		}
-		if after := left.Load(); after != nil {
-			n.lost(logBytes(disk.CrashHard(fs)), logBytes(after), logBytes(fs))
-			n.c.CrashTo(i, func(*disk.Mem) *disk.Mem { return after })
-		}
-		n.open(i)
-	})
-	return fmt.Sprintf("%s, within 40 operations", n.name(i))
-}
-
-// restart is a shutdown in good order.
-func (n *nemesis) restart() string {
-	i, ok := n.victim()
-	if !ok || !n.spare() {
-		return ""
-	}
-	what := n.name(i)
-	_ = n.c.Stop(i) // without a majority it cannot hand over
-	n.later(2*time.Second, "restarts "+n.c.Members[i].ID, func() { n.open(i) })
-	return what
-}
-
-const longestCut = 6 * time.Second
-
-func (n *nemesis) healLater() { n.later(longestCut, "heals the network", n.c.Net.Heal) }
-
-// partition splits the cluster in two.
-func (n *nemesis) partition() string {
-	all := n.others(-1)
-	n.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	k := 1 + n.rng.IntN(len(all)-1)
-	n.c.Partition(all[:k], all[k:])
-	n.healLater()
-	return fmt.Sprintf("%v from %v", all[:k], all[k:])
-}
-
-// cutOff isolates one.
-func (n *nemesis) cutOff() string {
-	i, ok := n.victim()
-	if !ok {
-		return ""
-	}
-	n.c.Partition([]int{i}, n.others(i))
-	n.healLater()
-	return n.name(i)
-}
-
-// ring leaves each member some neighbours: each may see a majority, and no two the same.
-func (n *nemesis) ring() string {
-	all := n.others(-1)
-	if len(all) < 4 { // a bridge: two that see only the third
-		n.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	}
-	for x, i := range all {
-		for y, j := range all {
-			if d := (x - y + len(all)) % len(all); d > 1 && d < len(all)-1 || len(all) < 4 && x*y == 0 && x+y == 1 {
-				n.c.Cut(i, j)
-			}
-		}
-	}
-	n.healLater()
-	return fmt.Sprint(all)
-}
-
-// cutOneWay holds back what goes from one member to some others, or what comes.
-func (n *nemesis) cutOneWay() string {
-	i, ok := n.victim()
-	if !ok {
-		return ""
-	}
-	out := n.rng.IntN(2) == 0
-	var cut []int
-	for _, j := range n.others(i) {
-		if n.rng.IntN(2) == 0 {
-			continue
-		}
-		cut = append(cut, j)
-		if out {
-			n.c.Cut(i, j)
-		} else {
-			n.c.Cut(j, i)
-		}
-	}
-	n.healLater()
-	return fmt.Sprintf("%s, outwards %v, others %v", n.name(i), out, cut)
-}
-
-// reset breaks connections.
-func (n *nemesis) reset() string {
-	i, ok := n.victim()
-	if !ok {
-		return ""
-	}
-	for _, j := range n.others(i) {
-		n.c.Net.Drop(n.c.Members[i].Host(), n.c.Members[j].Host())
-	}
-	return n.name(i)
-}
-
-// delay makes what one member sends and gets late, and irregular.
-func (n *nemesis) delay() string {
-	i, ok := n.victim()
-	if !ok {
-		return ""
-	}
-	most := n.r.plan.election
-	for _, j := range n.others(i) {
-		n.path(i, j, time.Duration(n.rng.Int64N(int64(most/2))), time.Duration(1+n.rng.Int64N(int64(most))))
-		n.path(j, i, time.Duration(n.rng.Int64N(int64(most/2))), time.Duration(1+n.rng.Int64N(int64(most))))
-	}
-	n.later(longestCut, "the network is fast again", n.network)
-	return n.name(i)
-}
-
-// narrow gives a member a thin line.
-func (n *nemesis) narrow() string {
-	i, ok := n.victim()
-	if !ok {
-		return ""
-	}
-	rate := 2000 + n.rng.IntN(50_000)
-	set := func(rate int) {
-		for _, j := range n.others(i) {
-			n.c.Net.Rate(n.c.Members[i].Host(), n.c.Members[j].Host(), rate)
-			n.c.Net.Rate(n.c.Members[j].Host(), n.c.Members[i].Host(), rate)
-		}
-	}
-	set(rate)
-	n.later(longestCut, "the line of "+n.c.Members[i].ID+" is wide again", func() { set(0) })
-	return fmt.Sprintf("%s, %d bytes/s", n.name(i), rate)
 }

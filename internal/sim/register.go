@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // registers are a few hot keys, read, written, deleted and written on condition.
@@ -54,7 +55,7 @@ func (registers) settle(context.Context, *run)      {}
 
 func (registers) clients(r *run) (out []func(context.Context)) {
 	for range registerClients {
-		out = append(out, (&registerClient{client: r.newClient(), seen: map[string]replkv.Revision{}}).run)
+		out = append(out, (&registerClient{client: r.newCaller(), seen: map[string]replkv.Revision{}}).run)
 	}
 	return out
 }
@@ -100,7 +101,7 @@ func (c *registerClient) once(ctx context.Context, key string) {
 }
 
 func (c *registerClient) set(ctx context.Context, op *Op, opts ...replkv.SetOption) {
-	err := c.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	err := c.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		op.Revision, err = db.Set(ctx, op.Key, []byte(op.Puts[op.Key]), opts...)
 		return err
 	})
@@ -113,7 +114,7 @@ func (c *registerClient) set(ctx context.Context, op *Op, opts ...replkv.SetOpti
 }
 
 func (c *registerClient) delete(ctx context.Context, op *Op, opts ...replkv.DeleteOption) {
-	err := c.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+	err := c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		res, err := db.Delete(ctx, op.Key, opts...)
 		op.Deleted, op.Revision = res.Deleted, res.Revision
 		return err
@@ -127,7 +128,7 @@ func (c *registerClient) get(ctx context.Context, op *Op, opts ...replkv.GetOpti
 	if op.Kind == "" {
 		op.Kind = kindGet
 	}
-	err := c.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+	err := c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		item, err := db.Get(ctx, op.Key, opts...)
 		if errors.Is(err, replkv.ErrNotFound) {
 			item, err = replkv.Item{}, nil

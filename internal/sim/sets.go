@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/concurrency"
 )
 
 // sets are keys that are only created, some of them by several clients at once, and
@@ -21,7 +22,7 @@ func (sets) check(*run)                        {}
 
 func (sets) clients(r *run) (out []func(context.Context)) {
 	for range setClients {
-		c := r.newClient()
+		c := r.newCaller()
 		out = append(out, func(ctx context.Context) {
 			for n := 0; ctx.Err() == nil; n++ {
 				c.set(ctx, n)
@@ -34,7 +35,7 @@ func (sets) clients(r *run) (out []func(context.Context)) {
 
 // settle looks at what is left, on every member.
 func (sets) settle(ctx context.Context, r *run) {
-	c := r.newClient()
+	c := r.newCaller()
 	for i := range r.c.Len() {
 		c.member = i
 		c.scan(ctx)
@@ -51,7 +52,7 @@ func (c *client) set(ctx context.Context, n int) {
 		c.scan(ctx)
 	default:
 		op := &Op{Kind: "delete range"}
-		c.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+		c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 			res, err := db.DeleteRange(ctx, replkv.Prefix(setPrefix), replkv.ReturnPrev())
 			op.Deleted, op.Revision = res.Deleted, res.Revision
 			for _, it := range res.Prev {
@@ -64,7 +65,7 @@ func (c *client) set(ctx context.Context, n int) {
 
 func (c *client) create(ctx context.Context, key string, n int) {
 	op := &Op{Kind: "create", Key: key, Puts: map[string]string{key: fmt.Sprintf("%d.%d", c.number, n)}, Conditional: true}
-	c.do(ctx, op, func(ctx context.Context, db *replkv.DB) (err error) {
+	c.do(ctx, op, func(ctx context.Context, db concurrency.Store) (err error) {
 		op.Revision, err = db.Set(ctx, key, []byte(op.Puts[key]), replkv.IfAbsent())
 		return err
 	})
@@ -78,7 +79,7 @@ func (c *client) scan(ctx context.Context) {
 	if reverse {
 		opts = append(opts, replkv.Reverse())
 	}
-	c.do(ctx, op, func(ctx context.Context, db *replkv.DB) error {
+	c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		op.Read = map[string]replkv.Item{}
 		last := ""
 		for item, err := range db.Scan(ctx, replkv.Prefix(setPrefix), opts...) {

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/sim/cluster"
 )
@@ -41,6 +43,7 @@ type run struct {
 	clients int
 	work    []workload
 	nemesis *nemesis
+	remotes *remotes
 	past    *past // nil if it is not known
 
 	mu       sync.Mutex // protects the field below
@@ -136,10 +139,11 @@ func (r *run) inside() (err error) {
 	r.c = cluster.New(r.plan.members)
 	r.nemesis = newNemesis(r)
 	r.c.Config, r.c.Edges = r.configure, r.nemesis.edges
+	r.remotes = &remotes{r: r, servers: map[int]*grpc.Server{}}
 	r.nemesis.network()
 	defer func() { err = errors.Join(err, r.close()) }()
 	for i := range r.plan.members {
-		if err := r.c.Open(i); err != nil {
+		if err := r.nemesis.start(i); err != nil {
 			return fmt.Errorf("open member %d: %w", i, err)
 		}
 	}
@@ -195,7 +199,7 @@ func (r *run) close() error {
 			pause(context.Background(), teardown)
 		}
 	}
-	err := r.c.Close()
+	err := errors.Join(r.remotes.close(), r.c.Close())
 	pause(context.Background(), 10*time.Second) // what is asleep in the background wakes, and ends
 	return err
 }
