@@ -24,7 +24,8 @@ func (l *leases) begin(context.Context, *run) error { return nil }
 func (l *leases) check(*run)                        {}
 
 func (l *leases) clients(r *run) (out []func(context.Context)) {
-	l.longest = 8 * time.Second
+	// What the log is told of a lease matters above 10 s only.
+	l.longest = time.Second * pick[time.Duration](r.cfg.random(streamLeases), 8, 8, 25)
 	for range leaseClients {
 		h := &holder{client: r.newCaller()}
 		out = append(out, func(ctx context.Context) {
@@ -110,7 +111,10 @@ func (h *holder) hold(ctx context.Context) {
 	}
 	if h.rng.IntN(2) == 0 {
 		h.ask(ctx, func(ctx context.Context, db concurrency.Store) error { return db.Revoke(ctx, h.id) })
+		return
 	}
+	pause(ctx, time.Until(h.renewed.Add(h.ttl))-time.Duration(h.rng.IntN(400))*time.Millisecond)
+	h.look(ctx) // shortly before its end
 }
 
 // ask calls a member; what it answers tells of no key.

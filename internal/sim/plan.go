@@ -32,6 +32,7 @@ const (
 	streamPlan = iota
 	streamNemesis
 	streamNetwork
+	streamLeases
 	streamClients = 1000
 )
 

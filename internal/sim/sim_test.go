@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 // reports, with REPLKV_SIM_KEEP those of seeds that passed, too; REPLKV_SIM_COVERAGE a
 // file for the counts.
 func TestSim(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // runs are short, and memory is there
 	seeds := seedsToRun(t)
 	cfg := Config{Profile: os.Getenv("REPLKV_SIM_PROFILE"), Out: os.Getenv("REPLKV_SIM_OUT"), Keep: os.Getenv("REPLKV_SIM_KEEP") != ""}
 	if s := os.Getenv("REPLKV_SIM_LENGTH"); s != "" {
