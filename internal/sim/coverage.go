@@ -44,6 +44,7 @@ const (
 	countLocks     = "locks held"
 	countSessions  = "sessions lost"
 	countExpired   = "leases expired"
+	countRaw       = "unclassified errors to remote clients"
 	countKept      = "leases kept alive"
 )
 

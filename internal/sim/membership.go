@@ -25,14 +25,6 @@ func (n *nemesis) change(what string, do func(ctx context.Context) error, then f
 	}()
 }
 
-// settled waits for the change that is under way, and for those that follow from it.
-func (n *nemesis) settled() {
-	for n.changing {
-		f := <-n.changes
-		f()
-	}
-}
-
 // voters counts the voters, as the member that knows the newest table has it.
 func (n *nemesis) voters() (voters int) {
 	newest := uint64(0)

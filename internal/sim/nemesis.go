@@ -291,7 +291,6 @@ func (n *nemesis) heal() error {
 		if time.Since(began) > patience {
 			return fmt.Errorf("not within %v", patience)
 		}
-		n.settled()
 		pending := n.pending
 		n.pending = nil
 		for _, u := range pending {
@@ -303,7 +302,7 @@ func (n *nemesis) heal() error {
 				n.open(i)
 			}
 		}
-		pause(context.Background(), 100*time.Millisecond)
+		n.wait(context.Background(), time.Now().Add(100*time.Millisecond))
 	}
 	n.network()
 	err := n.ready()
