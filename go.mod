@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/Jille/raft-grpc-transport v1.6.1
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/raft v1.8.0

@@ -76,8 +76,13 @@ func (db *DB) changeMembers(ctx context.Context, op string, req *peerpb.ChangeRe
 	}
 	ctx, cancel := db.deadline(ctx)
 	defer cancel()
+	asked := "" // by an earlier attempt that may have been heard
 	for maybe := false; ; {
 		reign := db.leads.current()
+		leader, _, _ := db.leader()
+		if toAny := req.Kind == peerpb.ChangeKind_CHANGE_TRANSFER && req.Id == ""; toAny && asked != "" && leader != "" && leader != asked {
+			return Membership{}, nil // to ask the next leader would have it hand over, too
+		}
 		m, err := db.changeOnce(ctx, reign, req)
 		if err == nil {
 			return m, nil
@@ -85,7 +90,9 @@ func (db *DB) changeMembers(ctx context.Context, op string, req *peerpb.ChangeRe
 		if maybe && req.Kind == peerpb.ChangeKind_CHANGE_REMOVE && errors.Is(err, ErrMemberNotFound) {
 			return db.changeOnce(ctx, reign, &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_MEMBERS}) // an earlier attempt did it
 		}
-		maybe = maybe || kv.OutcomeOf(err) != OutcomeNotDone
+		if kv.OutcomeOf(err) != OutcomeNotDone {
+			maybe, asked = true, leader
+		}
 		outcome := OutcomeNotDone
 		if maybe {
 			outcome = OutcomeUnknown

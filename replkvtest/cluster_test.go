@@ -120,7 +120,7 @@ func TestInBubble(t *testing.T) {
 // snapshotsInstalled returns how many snapshots member i has installed since it
 // was opened.
 func (c *Cluster) snapshotsInstalled(i int) int {
-	return hook.Inspect(c.members[i].db).Installed()
+	return hook.Inspect(c.DB(i)).Installed()
 }
 
 // TestReadNeedsConfirmation: a leader that has just lost its followers, and

@@ -74,8 +74,8 @@ type doomed struct {
 
 // doom makes member i die after operation k from now on; k < 0: it lives.
 func (c *Cluster) doom(i, k int) *doomed {
-	d := &doomed{c: c, i: i, fs: faultfs.New(c.members[i].fs)}
-	mem, host := c.members[i].fs, c.host(i)
+	d := &doomed{c: c, i: i, fs: faultfs.New(c.in.Members[i].FS)}
+	mem, host := c.in.Members[i].FS, c.in.Members[i].Host()
 	c.wrap = func(j int, fs disk.FS) disk.FS {
 		if j == i && fs == disk.FS(mem) {
 			return d.fs
@@ -91,7 +91,7 @@ func (c *Cluster) doom(i, k int) *doomed {
 func (d *doomed) arm(k int, mem *disk.Mem, host string) {
 	d.base = d.fs.Count(faultfs.Any)
 	d.fs.CrashAfter(d.base+k, func() {
-		d.c.net.Kill(host)
+		d.c.in.Net.Kill(host)
 		d.left.Store(disk.Crash(mem, uint64(k)))
 	})
 }
@@ -99,17 +99,17 @@ func (d *doomed) arm(k int, mem *disk.Mem, host string) {
 // after brings the member back, if it has died: another process on what its disk
 // kept. It returns the operations made, and whether it died.
 func (d *doomed) after() (ops int, died bool) {
-	c, m := d.c, d.c.members[d.i]
+	c, m := d.c, d.c.in.Members[d.i]
 	d.fs.CrashAfter(0, nil) // from here on it has died as a whole, or not at all
 	ops = d.fs.Count(faultfs.Any) - d.base
 	if left := d.left.Load(); left != nil {
-		if m.db != nil {
-			m.db.Close()
+		if m.DB() != nil {
+			m.DB().Close()
 		}
-		m.fs, m.down, died = left, true, true
+		m.FS, m.Down, died = left, true, true
 	}
 	c.wrap = nil
-	if m.down {
+	if m.Down {
 		c.Restart(d.i)
 	}
 	return ops, died
@@ -137,12 +137,12 @@ func (c *Cluster) has(name string, n int) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	for i, m := range c.members {
-		if m.out {
+	for i, m := range c.in.Members {
+		if m.Out {
 			continue
 		}
 		for k := range n {
-			if _, err := m.db.Get(ctx, fmt.Sprintf("%s/%d", name, k)); err != nil {
+			if _, err := m.DB().Get(ctx, fmt.Sprintf("%s/%d", name, k)); err != nil {
 				c.t.Fatalf("member %d: Get %s/%d: %v", i, name, k, err)
 			}
 		}
@@ -155,7 +155,7 @@ func TestCrashBootstrap(t *testing.T) {
 	crashPoints(t, stride(4, 41), func(t *testing.T, k int) (int, bool) {
 		c := assemble(t, 3)
 		d := c.doom(0, k)
-		if err := c.tryOpen(0); err != nil && d.left.Load() == nil {
+		if err := c.in.Open(0); err != nil && d.left.Load() == nil {
 			t.Fatal(err)
 		}
 		c.open(1)
@@ -182,22 +182,22 @@ func TestCrashRestore(t *testing.T) {
 		c.Stop(away)
 		c.sets(by, "k", keys, 4<<10)
 		rev = c.DB(by).Status().Revision
-		for i, m := range c.members {
+		for i, m := range c.in.Members {
 			if i != away {
 				c.Stop(i)
 			}
-			disks = append(disks, disk.CrashHard(m.fs))
+			disks = append(disks, disk.CrashHard(m.FS))
 		}
 	}()
 	crashPoints(t, stride(4, 47), func(t *testing.T, k int) (int, bool) {
 		c := assemble(t, 3, WithConfig(smallLogs))
-		for i, m := range c.members {
-			m.fs = disk.CrashHard(disks[i])
+		for i, m := range c.in.Members {
+			m.FS = disk.CrashHard(disks[i])
 		}
 		d := c.doom(away, k)
 		c.open(0)
 		c.open(by)
-		if err := c.tryOpen(away); err != nil && d.left.Load() == nil {
+		if err := c.in.Open(away); err != nil && d.left.Load() == nil {
 			t.Fatal(err)
 		}
 		d.alive("it to catch up", func() bool { return c.DB(away).Status().Revision >= rev })
@@ -216,7 +216,7 @@ func TestCrashSnapshot(t *testing.T) {
 	crashPoints(t, stride(4, 47), func(t *testing.T, k int) (int, bool) {
 		c := assemble(t, 3, WithConfig(smallLogs))
 		d := c.doom(0, -1)
-		mem, host := c.members[0].fs, c.host(0)
+		mem, host := c.in.Members[0].FS, c.in.Members[0].Host()
 		for i := range 3 {
 			c.open(i)
 		}
@@ -248,7 +248,7 @@ func TestCrashJoin(t *testing.T) {
 func crashJoin(t *testing.T, leaderDies bool, k int) (int, bool) {
 	c := assemble(t, 3)
 	d := c.doom(0, -1)
-	mem, host := c.members[0].fs, c.host(0)
+	mem, host := c.in.Members[0].FS, c.in.Members[0].Host()
 	for i := range 3 {
 		c.open(i)
 	}
@@ -267,12 +267,12 @@ func crashJoin(t *testing.T, leaderDies bool, k int) (int, bool) {
 	case k >= 0:
 		d.arm(k, mem, host)
 	}
-	if err := c.tryOpen(j); err != nil && d.left.Load() == nil {
+	if err := c.in.Open(j); err != nil && d.left.Load() == nil {
 		t.Fatal(err)
 	}
 	voter := func() bool {
 		m, err := c.DB(1).Members(ctx)
-		x, in := m.Find(c.table[j].ID)
+		x, in := m.Find(c.in.Members[j].ID)
 		return err == nil && in && !x.Nonvoter
 	}
 	d.alive("it to be a voter", voter)

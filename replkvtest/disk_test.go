@@ -98,7 +98,7 @@ func diskHangs(t *testing.T, what string) {
 	c.DB(leader).Close()
 	// Another process, on what reached the disk: in this one the engine that hung
 	// keeps its files.
-	c.members[leader].fs, c.members[leader].down = disk.Crash(c.members[leader].fs, 0), true
+	c.in.Members[leader].FS, c.in.Members[leader].Down = disk.Crash(c.in.Members[leader].FS, 0), true
 	c.Restart(leader)
 	c.WaitReady()
 	c.writes(leader, "after")
@@ -143,7 +143,7 @@ func diskFails(t *testing.T, cause error, part string) {
 	l.mu.Lock()
 	disks(victim).SetFault(nil)
 	c.DB(victim).Close()
-	c.members[victim].fs, c.members[victim].down = disk.Crash(c.members[victim].fs, 0), true
+	c.in.Members[victim].FS, c.in.Members[victim].Down = disk.Crash(c.in.Members[victim].FS, 0), true
 	c.Restart(victim)
 	l.mu.Unlock()
 	c.WaitReady()
@@ -174,7 +174,7 @@ func TestBelowFloor(t *testing.T) {
 		c.writes(leader, "two know")
 		time.Sleep(3 * time.Second) // the floor follows within one
 		c.Crash(leader)
-		c.members[liar].fs = crashHard(c, liar)
+		c.in.Members[liar].FS = crashHard(c, liar)
 		c.open(behind)
 		c.open(liar)
 		for end := time.Now().Add(20 * electionTimeout); time.Now().Before(end); time.Sleep(electionTimeout) {
@@ -204,10 +204,10 @@ func TestBelowFloor(t *testing.T) {
 
 // crashHard ends a member as Crash does, and loses all that was not synced.
 func crashHard(c *Cluster, i int) *disk.Mem {
-	c.net.Kill(c.host(i))
-	fs := disk.CrashHard(c.members[i].fs)
-	c.members[i].down = true
-	c.members[i].db.Close()
+	c.in.Net.Kill(c.in.Members[i].Host())
+	fs := disk.CrashHard(c.in.Members[i].FS)
+	c.in.Members[i].Down = true
+	c.DB(i).Close()
 	return fs
 }
 

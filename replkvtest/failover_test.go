@@ -119,3 +119,30 @@ func TestDeafFollowerDeposesNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestTransferToAny: who asks a follower that any other shall lead gets one transfer,
+// also if it hears of the next leader before the old one answers. (The simulation:
+// leaders handed the office on to each other 150 times a second until ctx ended.)
+func TestTransferToAny(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		for range 5 {
+			leader := c.Leader()
+			asked := (leader + 1) % 3
+			c.Delay(leader, asked, 20*time.Millisecond)
+			before := c.DB(leader).Status().Term
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			err := c.DB(asked).TransferLeadership(ctx, "")
+			cancel()
+			if err != nil {
+				t.Error(err)
+			}
+			c.Delay(leader, asked, 0)
+			next := c.Leader()
+			if term := c.DB(next).Status().Term; next == leader || term != before+1 {
+				t.Errorf("member %d led term %d, now %d leads term %d", leader, before, next, term)
+			}
+			c.WaitReady()
+		}
+	})
+}

@@ -94,8 +94,8 @@ func restingCluster(t *testing.T) *flipped {
 	set(100)
 	c.Stop(flipVictim)
 	c.Stop(0)
-	for _, m := range c.members {
-		f.disks = append(f.disks, disk.CrashHard(m.fs))
+	for _, m := range c.in.Members {
+		f.disks = append(f.disks, disk.CrashHard(m.FS))
 	}
 	f.files = files(f.disks[flipVictim], "data")
 	return f
@@ -148,10 +148,10 @@ func kindOf(name string) string {
 func (f *flipped) try(t *testing.T, i int) {
 	name := f.files[i%len(f.files)]
 	c := assemble(t, 3, WithConfig(fastElections))
-	for j, m := range c.members {
-		m.fs = disk.CrashHard(f.disks[j])
+	for j, m := range c.in.Members {
+		m.FS = disk.CrashHard(f.disks[j])
 	}
-	if err := flip(c.members[flipVictim].fs, name, rand.New(rand.NewPCG(uint64(i), 7))); err != nil {
+	if err := flip(c.in.Members[flipVictim].FS, name, rand.New(rand.NewPCG(uint64(i), 7))); err != nil {
 		t.Fatal(err)
 	}
 	outcome := f.outcome(c)
@@ -169,15 +169,15 @@ func (f *flipped) try(t *testing.T, i int) {
 // outcome brings the cluster up, the damaged member first, and says what became
 // of it.
 func (f *flipped) outcome(c *Cluster) string {
-	t, v := c.t, c.members[flipVictim]
-	err := c.tryOpen(flipVictim)
+	t, v := c.t, c.in.Members[flipVictim]
+	err := c.in.Open(flipVictim)
 	c.open(flipBehind)
 	told := "nothing is missing"
 	if err != nil {
-		v.out, told = true, "refused to open: "+sentinel(err)
+		v.Out, told = true, "refused to open: "+sentinel(err)
 	} else {
 		f.alone(c)
-		if s := v.db.Status(); !s.MayVote && s.Err == nil {
+		if s := v.DB().Status(); !s.MayVote && s.Err == nil {
 			told = "no vote until it has caught up"
 		}
 	}
@@ -192,9 +192,9 @@ func (f *flipped) outcome(c *Cluster) string {
 		}
 		cancel()
 	}
-	if !v.out && f.stopped(c) {
-		v.out, told = true, "stopped: "+sentinel(v.db.Err())
-		v.db.Close()
+	if !v.Out && f.stopped(c) {
+		v.Out, told = true, "stopped: "+sentinel(v.DB().Err())
+		v.DB().Close()
 	}
 	return told
 }

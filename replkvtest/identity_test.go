@@ -18,28 +18,28 @@ import (
 // again.
 func (c *Cluster) refuses(i int, want error, say string) {
 	c.t.Helper()
-	m := c.members[i]
-	if m.down { // it may learn so before Open returns
-		if err := c.tryOpen(i); errors.Is(err, want) && strings.Contains(err.Error(), say) {
+	m := c.in.Members[i]
+	if m.Down { // it may learn so before Open returns
+		if err := c.in.Open(i); errors.Is(err, want) && strings.Contains(err.Error(), say) {
 			return
 		} else if err != nil {
 			c.t.Fatalf("member %d: %v", i, err)
 		}
 	}
 	select {
-	case <-m.db.Done():
+	case <-m.DB().Done():
 	case <-time.After(timeout):
-		c.t.Fatalf("member %d is not refused: %+v", i, m.db.Status())
+		c.t.Fatalf("member %d is not refused: %+v", i, m.DB().Status())
 	}
-	if err := m.db.Err(); !errors.Is(err, want) || !strings.Contains(err.Error(), say) {
+	if err := m.DB().Err(); !errors.Is(err, want) || !strings.Contains(err.Error(), say) {
 		c.t.Errorf("member %d stopped with %q, want %q and %q", i, err, want, say)
 	}
-	if err := m.db.Close(); err != nil {
+	if err := m.DB().Close(); err != nil {
 		c.t.Error(err)
 	}
-	m.down = true
+	m.Down = true
 	if want != replkv.ErrWrongCluster {
-		if err := c.tryOpen(i); !errors.Is(err, want) {
+		if err := c.in.Open(i); !errors.Is(err, want) {
 			c.t.Errorf("the refused directory opens again: %v", err)
 		}
 	}
@@ -61,16 +61,16 @@ func TestWipedMember(t *testing.T) {
 	c := NewCluster(t, 3)
 	c.writes(0, "before")
 	c.Crash(2)
-	c.members[2].fs = disk.NewMem()
+	c.in.Members[2].FS = disk.NewMem()
 	c.refuses(2, replkv.ErrStaleIdentity, "remove m2")
 	c.writes(0, "after")
 
 	// As a joiner under its old id it is refused, too, until it was removed.
-	c.founded = 2
-	c.members[2].fs = disk.NewMem()
+	c.in.Founded = 2
+	c.in.Members[2].FS = disk.NewMem()
 	c.refuses(2, replkv.ErrStaleIdentity, "remove m2")
 	c.Remove(0, 2)
-	c.members[2].fs, c.members[2].out = disk.NewMem(), false
+	c.in.Members[2].FS, c.in.Members[2].Out = disk.NewMem(), false
 	c.open(2)
 	c.wait("it to be a voter", func() bool { return c.voter(0, 2) })
 }
@@ -100,9 +100,9 @@ func wipedVoter(t *testing.T, end func(c *Cluster, i int)) {
 	c.writes(leader, "two know")
 	c.Crash(leader)
 	c.Crash(wiped)
-	c.members[wiped].fs = disk.NewMem()
+	c.in.Members[wiped].FS = disk.NewMem()
 	c.open(behind)
-	c.tryOpen(wiped)
+	c.in.Open(wiped)
 	for end := time.Now().Add(20 * electionTimeout); time.Now().Before(end); time.Sleep(electionTimeout) {
 		if s := c.DB(behind).Status(); s.LeaderID != "" {
 			t.Fatalf("%s leads without the newest write", s.LeaderID)
@@ -124,14 +124,14 @@ func TestCopiedDirectory(t *testing.T) {
 	c := NewCluster(t, 3)
 	c.writes(0, "k")
 	c.Stop(2)
-	copied := disk.Crash(c.members[2].fs, 0) // all is synced
+	copied := disk.Crash(c.in.Members[2].FS, 0) // all is synced
 	c.Restart(2)
 	c.WaitReady()
 	c.knows(0, 2)
 
 	// It runs elsewhere, beside the right one.
 	twin := c.add()
-	c.table[twin].ID, c.members[twin].fs, c.members[twin].out = "m2", copied, true
+	c.in.Members[twin].ID, c.in.Members[twin].FS, c.in.Members[twin].Out = "m2", copied, true
 	c.refuses(twin, replkv.ErrStaleIdentity, "copy, or was restored from a backup")
 	if err := c.DB(2).Err(); err != nil {
 		t.Fatal(err)
@@ -151,14 +151,14 @@ func TestRolledBackDirectory(t *testing.T) {
 	c := NewCluster(t, 3)
 	c.writes(0, "old")
 	c.Stop(2)
-	backup := disk.Crash(c.members[2].fs, 0)
+	backup := disk.Crash(c.in.Members[2].FS, 0)
 	c.Restart(2)
 	c.WaitReady()
 	c.knows(0, 2)
 	c.writes(2, "new")
 
 	c.Crash(2)
-	c.members[2].fs = backup
+	c.in.Members[2].FS = backup
 	c.Partition([]int{0, 1}, []int{2})
 	for range 5 {
 		c.Restart(2)
@@ -173,7 +173,7 @@ func TestRolledBackDirectory(t *testing.T) {
 // TestSecondProcess: a directory is one process's.
 func TestSecondProcess(t *testing.T) {
 	c := NewCluster(t, 1)
-	_, err := hook.Open(replkv.Config{Dir: "data", ID: "m0", Addr: "other:1", InsecurePeers: true}, hook.Edges{FS: c.members[0].fs})
+	_, err := hook.Open(replkv.Config{Dir: "data", ID: "m0", Addr: "other:1", InsecurePeers: true}, hook.Edges{FS: c.in.Members[0].FS})
 	if !errors.Is(err, replkv.ErrDirLocked) {
 		t.Fatal(err)
 	}
@@ -192,13 +192,13 @@ func TestOtherCluster(t *testing.T) {
 	c.writes(0, "k")
 	// "node 4 <the others>" without -join: a table of four.
 	i := c.add()
-	c.members[i].out = true
-	c.founded = 4
+	c.in.Members[i].Out = true
+	c.in.Founded = 4
 	c.refuses(i, replkv.ErrWrongCluster, "join that cluster")
-	c.founded = 3
+	c.in.Founded = 3
 
 	j := c.add()
-	c.members[j].out = true
+	c.in.Members[j].Out = true
 	c.refuses(j, replkv.ErrWrongCluster, "ClusterToken")
 	c.writes(1, "after")
 	if m := c.tableBy(0); len(m.Members) != 3 {
@@ -213,19 +213,19 @@ func TestRemovedDirectory(t *testing.T) {
 	c.writes(0, "k")
 	c.knows(0, 2)
 	c.Crash(2)
-	old := c.members[2].fs
+	old := c.in.Members[2].FS
 	c.Remove(0, 2)
 	c.refuses(2, replkv.ErrRemoved, "empty directory")
 
-	c.founded = 2
-	c.members[2].fs, c.members[2].out = disk.NewMem(), false
+	c.in.Founded = 2
+	c.in.Members[2].FS, c.in.Members[2].Out = disk.NewMem(), false
 	c.open(2)
 	c.wait("its successor to be a voter", func() bool { return c.voter(0, 2) })
 	c.Stop(2)
-	fresh := c.members[2].fs
-	c.members[2].fs = old
-	if err := c.tryOpen(2); !errors.Is(err, replkv.ErrRemoved) {
+	fresh := c.in.Members[2].FS
+	c.in.Members[2].FS = old
+	if err := c.in.Open(2); !errors.Is(err, replkv.ErrRemoved) {
 		t.Fatal(err)
 	}
-	c.members[2].fs = fresh
+	c.in.Members[2].FS = fresh
 }

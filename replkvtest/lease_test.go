@@ -342,7 +342,7 @@ func TestLeasesSurvive(t *testing.T) {
 		}
 	}
 	c.wait("the logs to be cut", func() bool {
-		first := func(i int) uint64 { return hook.Inspect(c.members[i].db).FirstIndex() }
+		first := func(i int) uint64 { return hook.Inspect(c.DB(i)).FirstIndex() }
 		return min(first(lead), first((lead+2)%3)) > missed
 	})
 	c.Heal()

@@ -37,7 +37,7 @@ func (l *load) write(ctx context.Context, w int) {
 	rng := rand.New(rand.NewPCG(1, uint64(w)))
 	for ctx.Err() == nil {
 		l.mu.RLock()
-		db := l.c.members[rng.IntN(len(l.c.members))].db
+		db := l.c.DB(rng.IntN(len(l.c.in.Members)))
 		l.mu.RUnlock()
 		wctx, cancel := context.WithTimeout(ctx, time.Second)
 		_, err := db.Set(wctx, fmt.Sprintf("w%d/%06d", w, l.mine[w]), []byte("v"))
@@ -64,12 +64,12 @@ func (l *load) finish() {
 	l.stop()
 	l.wg.Wait()
 	l.c.WaitReady()
-	for i, m := range l.c.members {
-		if m.out || m.down {
+	for i, m := range l.c.in.Members {
+		if m.Out || m.Down {
 			continue
 		}
 		have := map[string]bool{}
-		for item, err := range m.db.Scan(context.Background(), replkv.All()) {
+		for item, err := range m.DB().Scan(context.Background(), replkv.All()) {
 			if err != nil {
 				l.c.t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func (l *load) finish() {
 }
 
 func (c *Cluster) voter(by, i int) bool {
-	m, ok := c.tableBy(by).Find(c.table[i].ID)
+	m, ok := c.tableBy(by).Find(c.in.Members[i].ID)
 	return ok && !m.Nonvoter
 }
 
@@ -137,7 +137,7 @@ func TestMembershipUnderLoad(t *testing.T) {
 	from := c.Leader()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	if err := c.DB(from).TransferLeadership(ctx, c.table[n].ID); from != n && err != nil {
+	if err := c.DB(from).TransferLeadership(ctx, c.in.Members[n].ID); from != n && err != nil {
 		t.Fatal(err)
 	}
 	c.wait("the new leader", func() bool { return c.Leader() == n })
@@ -148,8 +148,8 @@ func TestMembershipUnderLoad(t *testing.T) {
 	}
 	// Without InitialCluster and Join: the table has it all.
 	told = false
-	for i, m := range c.members {
-		if !m.out {
+	for i, m := range c.in.Members {
+		if !m.Out {
 			l.mu.Lock()
 			c.Crash(i)
 			c.Restart(i)
@@ -166,14 +166,14 @@ func TestMembershipUnderLoad(t *testing.T) {
 func (l *load) moveAll(by int) {
 	c := l.c
 	l.mu.Lock()
-	for i, m := range c.members {
-		if !m.out {
+	for i, m := range c.in.Members {
+		if !m.Out {
 			c.Stop(i)
 			c.Move(i, fmt.Sprintf("elsewhere%d:7", i))
 		}
 	}
-	for i, m := range c.members {
-		if !m.out {
+	for i, m := range c.in.Members {
+		if !m.Out {
 			c.Restart(i)
 		}
 	}
@@ -181,8 +181,8 @@ func (l *load) moveAll(by int) {
 	c.WaitReady()
 	l.passes(200)
 	c.wait("the table to have the new addresses", func() bool {
-		for i, m := range c.members {
-			if row, _ := c.tableBy(by).Find(c.table[i].ID); !m.out && row.Addr != c.table[i].Addr {
+		for i, m := range c.in.Members {
+			if row, _ := c.tableBy(by).Find(c.in.Members[i].ID); !m.Out && row.Addr != c.in.Members[i].Addr {
 				return false
 			}
 		}
@@ -202,7 +202,7 @@ func TestUnsafeChanges(t *testing.T) {
 	refused := func(want error, do func(ctx context.Context, db *replkv.DB) error) {
 		t.Helper()
 		for _, i := range []int{leader, b} { // on the leader and forwarded
-			if c.members[i].down {
+			if c.in.Members[i].Down {
 				continue
 			}
 			sctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -215,11 +215,11 @@ func TestUnsafeChanges(t *testing.T) {
 	}
 	c.Crash(a)
 	refused(replkv.ErrUnsafeChange, func(ctx context.Context, db *replkv.DB) error {
-		_, err := db.Remove(ctx, c.table[b].ID) // {leader, a} remain, a is down
+		_, err := db.Remove(ctx, c.in.Members[b].ID) // {leader, a} remain, a is down
 		return err
 	})
 	refused(replkv.ErrUnsafeChange, func(ctx context.Context, db *replkv.DB) error {
-		_, err := db.Remove(ctx, c.table[leader].ID)
+		_, err := db.Remove(ctx, c.in.Members[leader].ID)
 		return err
 	})
 	refused(replkv.ErrUnsafeChange, func(ctx context.Context, db *replkv.DB) error {
@@ -231,11 +231,11 @@ func TestUnsafeChanges(t *testing.T) {
 		return err
 	})
 	refused(replkv.ErrConflict, func(ctx context.Context, db *replkv.DB) error {
-		_, err := db.Remove(ctx, c.table[a].ID, replkv.IfMembership(before.Index+1))
+		_, err := db.Remove(ctx, c.in.Members[a].ID, replkv.IfMembership(before.Index+1))
 		return err
 	})
 	refused(replkv.ErrConflict, func(ctx context.Context, db *replkv.DB) error {
-		_, err := db.AddNonvoter(ctx, "m9", c.table[a].Addr)
+		_, err := db.AddNonvoter(ctx, "m9", c.in.Members[a].Addr)
 		return err
 	})
 	refused(replkv.ErrInvalidArgument, func(ctx context.Context, db *replkv.DB) error {
@@ -247,17 +247,17 @@ func TestUnsafeChanges(t *testing.T) {
 		return err
 	})
 	refused(replkv.ErrUnsafeChange, func(ctx context.Context, db *replkv.DB) error {
-		return db.TransferLeadership(ctx, c.table[a].ID)
+		return db.TransferLeadership(ctx, c.in.Members[a].ID)
 	})
 	if after := c.tableBy(leader); after.Index != before.Index || len(after.Members) != 3 {
 		t.Fatalf("%+v, was %+v", after, before)
 	}
 
 	// The dead one may go, and a non-voter that never runs does no harm.
-	if _, err := c.DB(b).Remove(ctx, c.table[a].ID, replkv.IfMembership(before.Index)); err != nil {
+	if _, err := c.DB(b).Remove(ctx, c.in.Members[a].ID, replkv.IfMembership(before.Index)); err != nil {
 		t.Fatal(err)
 	}
-	c.members[a].out = true
+	c.in.Members[a].Out = true
 	m, err := c.DB(b).AddNonvoter(ctx, "m9", "m9:1")
 	if x, in := m.Find("m9"); err != nil || !in || !x.Nonvoter {
 		t.Fatalf("%+v, %v", m, err)
@@ -278,7 +278,7 @@ func TestAddVoter(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	i := c.add()
-	if _, err := c.DB(0).AddNonvoter(ctx, c.table[i].ID, c.table[i].Addr); err != nil {
+	if _, err := c.DB(0).AddNonvoter(ctx, c.in.Members[i].ID, c.in.Members[i].Addr); err != nil {
 		t.Fatal(err)
 	}
 	c.open(i)
@@ -291,10 +291,10 @@ func TestAddVoter(t *testing.T) {
 	if c.voter(1, i) {
 		t.Fatal("a non-voter became a voter by itself")
 	}
-	if m, err := c.DB(i).Promote(ctx, c.table[i].ID); err != nil || m.Voters() != 4 {
+	if m, err := c.DB(i).Promote(ctx, c.in.Members[i].ID); err != nil || m.Voters() != 4 {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	if m, err := c.DB(1).AddVoter(ctx, c.table[i].ID, c.table[i].Addr); err != nil || m.Voters() != 4 { // it is one
+	if m, err := c.DB(1).AddVoter(ctx, c.in.Members[i].ID, c.in.Members[i].Addr); err != nil || m.Voters() != 4 { // it is one
 		t.Fatalf("%+v, %v", m, err)
 	}
 	c.Remove(1, i)

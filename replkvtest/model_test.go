@@ -56,7 +56,7 @@ func (s *step) run(c *Cluster, m *kvmodel.Model) string {
 			by = (by + 1) % c.Len()
 		}
 	}
-	for c.members[by].down {
+	for c.in.Members[by].Down {
 		by = (by + 1) % c.Len()
 	}
 	got := make(chan string, 1)
@@ -73,8 +73,8 @@ func (s *step) run(c *Cluster, m *kvmodel.Model) string {
 
 // allUp brings back who is down: at most one member ever is.
 func (c *Cluster) allUp() {
-	for i, m := range c.members {
-		if m.down {
+	for i, m := range c.in.Members {
+		if m.Down {
 			c.Restart(i)
 		}
 	}
@@ -188,7 +188,7 @@ func (s *step) faultStep(rng *rand.Rand) {
 			c.Partition([]int{(i + 1) % 3, (i + 2) % 3})
 			c.wait("a leader without it", func() bool {
 				id := c.DB((i + 1) % 3).Status().LeaderID
-				return id != "" && id != c.table[i].ID
+				return id != "" && id != c.in.Members[i].ID
 			})
 			c.Heal()
 		}

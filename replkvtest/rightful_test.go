@@ -20,8 +20,8 @@ import (
 // allKnow waits until every member knows every other's start.
 func (c *Cluster) allKnow() {
 	c.t.Helper()
-	for i := range c.members {
-		for j := range c.members {
+	for i := range c.in.Members {
+		for j := range c.in.Members {
 			if i != j {
 				c.knows(i, j)
 			}
@@ -43,11 +43,11 @@ func (c *Cluster) goesOn(i int) {
 func (c *Cluster) replace(i int) {
 	c.t.Helper()
 	c.DB(i).Close()
-	c.members[i].fs, c.members[i].out, c.members[i].down = disk.NewMem(), false, true
-	founded := c.founded
-	c.founded = 0
+	c.in.Members[i].FS, c.in.Members[i].Out, c.in.Members[i].Down = disk.NewMem(), false, true
+	founded := c.in.Founded
+	c.in.Founded = 0
 	c.open(i)
-	c.founded = founded
+	c.in.Founded = founded
 }
 
 // TestLostIsRemembered: a member that has lost what it acknowledged does not
@@ -73,12 +73,12 @@ func TestLostIsRemembered(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
-		if err := c.DB(leader).TransferLeadership(ctx, c.table[liar].ID); err != nil { // a new term, which the floor has
+		if err := c.DB(leader).TransferLeadership(ctx, c.in.Members[liar].ID); err != nil { // a new term, which the floor has
 			t.Fatal(err)
 		}
 		c.writes(liar, "two know") // which it has not
 		c.Crash(leader)
-		c.members[liar].fs = crashHard(c, liar)
+		c.in.Members[liar].FS = crashHard(c, liar)
 		c.open(behind)
 		c.open(liar)
 		for range 3 {
@@ -114,7 +114,7 @@ func TestBelowFloorTwice(t *testing.T) {
 				c := NewCluster(t, 3)
 				c.writes(0, "k")
 				c.Stop(2)
-				harm(t, c.members[2].fs)
+				harm(t, c.in.Members[2].FS)
 				c.Partition([]int{0, 1}, []int{2})
 				for start := range 3 {
 					c.Restart(2)
@@ -161,7 +161,7 @@ func TestLaggardDoesNotRefuse(t *testing.T) {
 		c.wait("it to be a voter again", func() bool { return c.voter(leader, again) })
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
-		if err := c.DB(leader).TransferLeadership(ctx, c.table[again].ID); err != nil {
+		if err := c.DB(leader).TransferLeadership(ctx, c.in.Members[again].ID); err != nil {
 			t.Fatal(err)
 		}
 		c.Restart(lag)
@@ -199,13 +199,13 @@ func TestContactRemoved(t *testing.T) {
 			}))
 			leader := c.Leader()
 			gone := (leader + 1) % 3
-			contact = c.table[gone].Addr
+			contact = c.in.Members[gone].Addr
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			if _, err := c.DB(leader).Remove(ctx, c.table[gone].ID); err != nil {
+			if _, err := c.DB(leader).Remove(ctx, c.in.Members[gone].ID); err != nil {
 				t.Fatal(err)
 			}
-			c.members[gone].out = true // it has yet to learn of it
+			c.in.Members[gone].Out = true // it has yet to learn of it
 			j := c.Join()
 			c.wait("the joiner to be a voter", func() bool { return c.voter(leader, j) })
 		})
@@ -247,15 +247,15 @@ func TestBirthCountsMembers(t *testing.T) {
 			if i == 1 && cfg.Addr == "m1:1" {
 				cfg.InitialCluster = nil
 			}
-			dial := c.net.Dialer(c.host(i))
+			dial := c.in.Net.Dialer(c.in.Members[i].Host())
 			cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 				if addr == "m1.local:1" {
-					addr = c.table[1].Addr
+					addr = c.in.Members[1].Addr
 				}
 				return dial(ctx, addr)
 			}
 		}))
-		c.table[1].Addr = "m1.local:1"
+		c.in.Members[1].Addr = "m1.local:1"
 		c.open(1)
 		c.Stop(1)
 		c.Move(1, "m1:1")
@@ -282,14 +282,14 @@ func TestNonvoterBesideOneVoter(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		i := c.add()
-		if _, err := c.DB(0).AddNonvoter(ctx, c.table[i].ID, c.table[i].Addr); err != nil {
+		if _, err := c.DB(0).AddNonvoter(ctx, c.in.Members[i].ID, c.in.Members[i].Addr); err != nil {
 			t.Fatal(err)
 		}
 		c.open(i)
 		c.WaitReady()
 		c.knows(0, i)
 		c.Stop(i)
-		editFloor(t, c.members[i].fs, func(s *raftlog.FloorState) { s.Index += 5 })
+		editFloor(t, c.in.Members[i].FS, func(s *raftlog.FloorState) { s.Index += 5 })
 		c.open(i)
 		c.WaitReady()
 	})
@@ -302,13 +302,13 @@ func TestOnlyVoterBelowFloor(t *testing.T) {
 		c := NewCluster(t, 1)
 		c.writes(0, "k")
 		c.Stop(0)
-		editFloor(t, c.members[0].fs, func(s *raftlog.FloorState) { s.Index += 5 })
+		editFloor(t, c.in.Members[0].FS, func(s *raftlog.FloorState) { s.Index += 5 })
 		for range 2 {
-			if err := c.tryOpen(0); !errors.Is(err, replkv.ErrCorrupt) {
+			if err := c.in.Open(0); !errors.Is(err, replkv.ErrCorrupt) {
 				t.Fatal(err)
 			}
 		}
-		if err := c.members[0].fs.Remove("data/floor"); err != nil {
+		if err := c.in.Members[0].FS.Remove("data/floor"); err != nil {
 			t.Fatal(err)
 		}
 		c.open(0)
@@ -329,7 +329,7 @@ func TestRemovedNeverSeen(t *testing.T) {
 		if _, err := c.DB(0).Remove(ctx, "m2"); err != nil {
 			t.Fatal(err)
 		}
-		c.members[2].out = true
+		c.in.Members[2].Out = true
 		c.refuses(2, replkv.ErrRemoved, "empty directory")
 	})
 }

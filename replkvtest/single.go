@@ -7,6 +7,7 @@ import (
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk"
 )
 
@@ -19,23 +20,15 @@ func Open(t testing.TB) *replkv.DB {
 		t.Fatalf("replkvtest: %v", err)
 	}
 	db := v.(*replkv.DB)
-	t.Cleanup(func() { closeAndCheck(t, db, "the store") })
+	t.Cleanup(func() {
+		if err := cluster.CloseAndCheck(db); err != nil {
+			t.Errorf("replkvtest: the store: %v", err)
+		}
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := db.Ready(ctx); err != nil {
 		t.Fatalf("replkvtest: %v", err)
 	}
 	return db
-}
-
-// closeAndCheck closes db and checks that nothing of it is left.
-func closeAndCheck(t testing.TB, db *replkv.DB, who string) {
-	t.Helper()
-	stopped := db.Err()
-	if err := db.Close(); err != nil {
-		t.Errorf("replkvtest: closing %s: %v", who, err)
-	}
-	if left := hook.Inspect(db).Leaks(); left != "" && stopped == nil {
-		t.Errorf("replkvtest: %s left behind: %s", who, left)
-	}
 }

@@ -47,7 +47,7 @@ func TestCatchUpBySnapshot(t *testing.T) {
 			// A log is cut when a snapshot ends, which the writes did not wait for; and
 			// on a slow machine the other one may lead by now.
 			c.wait("the logs to be cut", func() bool {
-				first := func(i int) uint64 { return hook.Inspect(c.members[i].db).FirstIndex() }
+				first := func(i int) uint64 { return hook.Inspect(c.DB(i)).FirstIndex() }
 				return min(first(lead), first((lead+2)%3)) > missed
 			})
 			if crash {

@@ -44,7 +44,7 @@ func TestWatchAcrossASnapshot(t *testing.T) {
 				}
 			}
 			c.wait("the logs to be cut", func() bool {
-				index := func(i int) uint64 { return hook.Inspect(c.members[i].db).FirstIndex() }
+				index := func(i int) uint64 { return hook.Inspect(c.DB(i)).FirstIndex() }
 				return min(index(lead), index((lead+2)%3)) > missed
 			})
 			c.Heal()

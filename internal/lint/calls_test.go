@@ -11,7 +11,7 @@ import (
 
 // free are no libraries for others: the main functions of programs own the
 // process, and a suite of tests may panic to see what happens.
-var free = []string{"cmd", "examples", "bench", "tools", "internal/service/kvtest"}
+var free = []string{"cmd", "examples", "bench", "tools", "internal/service/kvtest", "internal/sim/cmd"}
 
 // forbidden are the calls and variables that library code does not use, by
 // import path and by a pattern of their names. Path "" stands for builtins.

@@ -82,13 +82,18 @@ var importRules = []importRule{
 	},
 	{
 		why:   "test helpers pull package testing, and its flags, into the host",
-		but:   []string{"replkvtest", "store/raftlog/logtest", "internal/service/kvtest"},
+		but:   []string{"replkvtest", "store/raftlog/logtest", "internal/service/kvtest", "internal/sim"},
 		never: []string{"testing", "./replkvtest"},
 	},
 	{
 		why:   "a fake network is for tests",
-		but:   []string{"replkvtest", "transport/memnet"},
+		but:   []string{"replkvtest", "transport/memnet", "internal/sim"},
 		never: []string{"./transport/memnet"},
+	},
+	{
+		why:   "the checker of histories, and the simulation, are for tests",
+		but:   []string{"replkvtest", "internal/sim"},
+		never: []string{"github.com/anishathalye/porcupine", "./internal/sim"},
 	},
 	{
 		why:   "expvar and net/http/pprof register themselves with the whole process",
@@ -181,6 +186,7 @@ func TestImportsPlanted(t *testing.T) {
 		{".", "testing", "package . imports testing"},
 		{".", module + "/replkvtest", "package . imports"},
 		{"examples/node", module + "/transport/memnet", "fake network"},
+		{"store", "github.com/anishathalye/porcupine", "for tests"},
 		{".", "github.com/prometheus/client_golang/prometheus", "package . imports github.com/prometheus"},
 		{"metrics", "expvar", "package metrics imports expvar"},
 	} {

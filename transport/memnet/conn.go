@@ -2,6 +2,7 @@ package memnet
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -31,6 +32,7 @@ type half struct {
 	bytes    int
 	ended    bool  // the writer closed; the reader sees EOF after the segments
 	failed   error // the writer's host died; the reader sees it when there is no cut
+	random   *rand.Rand
 
 	readable, writable chan struct{} // a token each: look again
 }
@@ -53,6 +55,7 @@ func (n *Network) newLinkLocked(local, remote string) *link {
 	for i := range k.halves {
 		h := &k.halves[i]
 		h.pathState = n.mu.paths[path{k.ends[i].host, k.ends[1-i].host}]
+		h.random = rand.New(rand.NewPCG(uint64(n.mu.nextPort), uint64(i))) // the same in each run
 		h.readable, h.writable = make(chan struct{}, 1), make(chan struct{}, 1)
 	}
 	n.mu.links[k] = struct{}{}
@@ -255,16 +258,29 @@ func (c *conn) tryWrite(b []byte) (int, error) {
 		return 0, nil
 	}
 	s := segment{data: append([]byte(nil), b[:n]...)}
-	if h.delay > 0 {
-		s.due = time.Now().Add(h.delay)
-	}
-	if k := len(h.segments); k > 0 && s.due.Before(h.segments[k-1].due) {
-		s.due = h.segments[k-1].due // a shorter delay does not overtake
-	}
+	s.due = h.dueLocked(n)
 	h.segments = append(h.segments, s)
 	h.bytes += n
 	token(h.readable)
 	return n, nil
+}
+
+// dueLocked says when n bytes that are written now arrive; zero: at once.
+func (h *half) dueLocked(n int) (due time.Time) {
+	late := h.delay
+	if h.jitter > 0 {
+		late += time.Duration(h.random.Int64N(int64(h.jitter)))
+	}
+	if late > 0 || h.rate > 0 {
+		due = time.Now().Add(late)
+	}
+	if k := len(h.segments); k > 0 && due.Before(h.segments[k-1].due) {
+		due = h.segments[k-1].due // a shorter delay does not overtake
+	}
+	if h.rate > 0 {
+		due = due.Add(time.Duration(n) * time.Second / time.Duration(h.rate))
+	}
+	return due
 }
 
 // ended returns why the end cannot be used.

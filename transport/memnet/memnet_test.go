@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -255,6 +256,35 @@ func TestGRPCInABubble(t *testing.T) {
 		n.Heal()
 		if err := check(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestRate: bytes take their time, and jitter does not reorder them.
+func TestRate(t *testing.T) {
+	bubble(t, func(t *testing.T, n *Network) {
+		client, server := pair(t, n)
+		n.Rate("a", "b", 1000)
+		n.Jitter("a", "b", 100*time.Millisecond)
+		began := time.Now()
+		for _, part := range []string{strings.Repeat("x", 1000), strings.Repeat("y", 1000), "z"} {
+			if _, err := client.Write([]byte(part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustRead(t, server, strings.Repeat("x", 1000)+strings.Repeat("y", 1000)+"z")
+		if took := time.Since(began); took < 2*time.Second || took > 2200*time.Millisecond {
+			t.Errorf("2001 bytes at 1000 per second took %v", took)
+		}
+		n.Rate("a", "b", 0)
+		n.Jitter("a", "b", 0)
+		if _, err := client.Write([]byte("now")); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		mustRead(t, server, "now")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("without limit it took %v", took)
 		}
 	})
 }

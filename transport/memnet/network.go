@@ -1,6 +1,6 @@
 // Package memnet is an in-memory network for tests: listeners, dialers and
 // stream connections between named hosts, with cuts (in one direction, too),
-// delays, resets and dead hosts. It stands in for TCP under real gRPC.
+// delays, jitter, limits of bandwidth, resets and dead hosts. It stands in for TCP under real gRPC.
 //
 // It starts no goroutine and waits on channels and timers only, so that all of
 // it runs in a testing/synctest bubble, in virtual time. Buffers are bounded: a
@@ -39,8 +39,10 @@ type Network struct {
 type path struct{ from, to string }
 
 type pathState struct {
-	cut   bool
-	delay time.Duration
+	cut    bool
+	delay  time.Duration
+	jitter time.Duration
+	rate   int // bytes per second; 0: no limit
 }
 
 // New returns a network without faults.
@@ -167,7 +169,7 @@ func (n *Network) Isolate(h string) {
 	})
 }
 
-// Heal ends all cuts; what they held back arrives. Delays stay.
+// Heal ends all cuts; what they held back arrives. Delays, jitter and rates stay.
 func (n *Network) Heal() {
 	n.update(func() {
 		for p := range n.mu.paths {
@@ -179,6 +181,18 @@ func (n *Network) Heal() {
 // Delay makes all bytes written from now on arrive d later.
 func (n *Network) Delay(from, to string, d time.Duration) {
 	n.update(func() { n.setLocked(from, to, func(s *pathState) { s.delay = d }) })
+}
+
+// Jitter makes what is written from now on arrive up to d later than Delay says, by
+// chance. Bytes of one connection stay in order, as in TCP.
+func (n *Network) Jitter(from, to string, d time.Duration) {
+	n.update(func() { n.setLocked(from, to, func(s *pathState) { s.jitter = d }) })
+}
+
+// Rate lets each connection carry so many bytes per second in this direction; 0: any
+// number.
+func (n *Network) Rate(from, to string, bytes int) {
+	n.update(func() { n.setLocked(from, to, func(s *pathState) { s.rate = bytes }) })
 }
 
 // Drop resets the connections between two hosts, at both ends.

@@ -1,71 +1,40 @@
-package replkvtest
+package cluster
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"testing"
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
 )
 
-// finish is what every test of a cluster ends with.
-func (c *Cluster) finish() {
-	c.t.Helper()
-	c.net.Heal()
-	if err := c.CheckEqual(); err != nil && !c.planted {
-		c.t.Errorf("replkvtest: %v", err)
-	}
-	for i, m := range c.members {
-		if m.db != nil {
-			closeAndCheck(c.t, m.db, fmt.Sprintf("member %d", i))
-		}
-	}
-	if err := poll(func() bool { return c.net.Conns() == 0 }); err != nil {
-		c.t.Errorf("replkvtest: %d connections are left", c.net.Conns())
-	}
-}
-
-// CheckEqual restarts members that are down, waits until all have applied the
-// same entry, and compares their data, revision by revision of the newest, and
-// the hashes of the effects of everything they applied.
+// CheckEqual restarts members that are down, waits until all have applied the same
+// entry, and compares their data, revision by revision of the newest, and the hashes
+// of the effects of everything they applied.
 func (c *Cluster) CheckEqual() error {
-	for i, m := range c.members {
-		if m.out {
+	var dbs []*replkv.DB
+	for i, m := range c.Members {
+		if m.Out {
 			continue
 		}
-		if m.down {
-			if err := c.tryOpen(i); err != nil {
+		if m.Down {
+			if err := c.Open(i); err != nil {
 				return fmt.Errorf("restart member %d: %w", i, err)
 			}
 		}
-		if err := m.db.Err(); err != nil {
+		if err := m.DB().Err(); err != nil {
 			return fmt.Errorf("member %d has stopped: %w", i, err)
 		}
+		dbs = append(dbs, m.DB())
 	}
-	var dbs []*replkv.DB
-	for _, m := range c.members {
-		if !m.out {
-			dbs = append(dbs, m.db)
-		}
-	}
-	return equal(dbs)
+	return Equal(dbs)
 }
 
-// CheckEqual fails the test unless the members, of one cluster wherever it
-// runs, come to the same applied entry and hold equal data. Nobody may write
-// meanwhile.
-func CheckEqual(t testing.TB, dbs ...*replkv.DB) {
-	t.Helper()
-	if err := equal(dbs); err != nil {
-		t.Errorf("replkvtest: %v", err)
-	}
-}
-
-func equal(dbs []*replkv.DB) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+// Equal compares members of one cluster, wherever it runs. Nobody may write meanwhile.
+func Equal(dbs []*replkv.DB) error {
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	for i, db := range dbs {
 		if err := db.Ready(ctx); err != nil {
@@ -105,7 +74,7 @@ func sameData(dbs []*replkv.DB) error {
 // sameLeases compares leases as of one entry. The leader changes them by itself.
 func sameLeases(dbs []*replkv.DB) error {
 	var differ error
-	err := poll(func() bool {
+	err := Poll(func() bool {
 		var at uint64
 		var first [32]byte
 		for i, db := range dbs {
@@ -132,7 +101,7 @@ func sameLeases(dbs []*replkv.DB) error {
 // sameIndex waits for equal applied indexes and compares the chains there.
 func sameIndex(dbs []*replkv.DB) error {
 	var differ error
-	err := poll(func() bool {
+	err := Poll(func() bool {
 		at, chain := hook.Inspect(dbs[0]).Chain()
 		for i, db := range dbs[1:] {
 			index, other := hook.Inspect(db).Chain()

@@ -1,14 +1,12 @@
-package replkvtest
+package sim
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/replkv/replkv"
@@ -48,36 +46,41 @@ func (r *record) options(after replkv.Revision) []replkv.WatchOption {
 
 // follow watches until ctx ends, on whichever member there is, and goes on from
 // the last change when that member ends. A slow one is so while others are busy.
-func (r *record) follow(ctx, busy context.Context, t *testing.T, rng *rand.Rand, pick func(*rand.Rand) *replkv.DB) {
+func (r *record) follow(ctx, busy context.Context, run *run, rng *rand.Rand, pick func() *replkv.DB) {
 	r.begin(1)
 	for ctx.Err() == nil {
-		db := pick(rng)
+		db := pick()
+		if db == nil {
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
 		err := r.loop(ctx, busy, rng, db)
 		gone, compacted := errors.AsType[*replkv.CompactedError](err)
 		switch {
 		case err == nil: // it wanders
 		case ctx.Err() != nil:
 			if !errors.Is(err, ctx.Err()) {
-				t.Errorf("%s: at the end of ctx: %v", r.name, err)
+				run.fail("%s: at the end of ctx: %v", r.name, err)
 			}
 		case compacted:
-			r.lose(t, gone)
+			run.count(countCompacted)
+			r.lose(run, gone)
 		case db.Err() != nil || errors.Is(err, replkv.ErrNoLeader) || errors.Is(err, context.DeadlineExceeded):
-			pauseFor(ctx, 50*time.Millisecond)
+			pause(ctx, 50*time.Millisecond)
 		default:
-			t.Errorf("%s: at %d: %v", r.name, r.at(), err)
-			pauseFor(ctx, 50*time.Millisecond)
+			run.fail("%s: at %d: %v", r.name, r.at(), err)
+			pause(ctx, 50*time.Millisecond)
 		}
 	}
 }
 
 // lose ends a span: there was nothing to deliver before the revision that is
 // gone, and whoever goes on begins where the history does.
-func (r *record) lose(t *testing.T, gone *replkv.CompactedError) {
+func (r *record) lose(run *run, gone *replkv.CompactedError) {
 	r.mu.Lock()
 	s := &r.spans[len(r.spans)-1]
 	if gone.Revision <= s.at || gone.Compacted < gone.Revision {
-		t.Errorf("%s: at %d: %v", r.name, s.at, gone)
+		run.fail("%s: at %d: %v", r.name, s.at, gone)
 	}
 	s.at = gone.Revision - 1
 	r.mu.Unlock()
@@ -106,7 +109,7 @@ func (r *record) loop(ctx, busy context.Context, rng *rand.Rand, db *replkv.DB) 
 		s.changes, s.at = append(s.changes, c), max(s.at, c.Revision)
 		r.mu.Unlock()
 		if r.slow {
-			pauseFor(busy, time.Duration(rng.IntN(40))*time.Millisecond)
+			pause(busy, time.Duration(rng.IntN(40))*time.Millisecond)
 		}
 		if r.wander && rng.IntN(100) == 0 {
 			r.begin(c.Revision - replkv.Revision(rng.IntN(int(min(c.Revision, 50)))))
@@ -117,7 +120,10 @@ func (r *record) loop(ctx, busy context.Context, rng *rand.Rand, db *replkv.DB) 
 }
 
 // reference is the history, as the first watcher to see a revision whole saw it.
-type reference map[replkv.Revision][]replkv.Event
+type reference struct {
+	events map[replkv.Revision][]replkv.Event
+	whole  bool
+}
 
 func describeEvent(e replkv.Event) string {
 	return fmt.Sprintf("%v %s=%x at %d, created at %d, version %d", e.Kind, e.Item.Key, e.Item.Value, e.Item.ModRevision, e.Item.CreateRevision, e.Item.Version)
@@ -125,20 +131,19 @@ func describeEvent(e replkv.Event) string {
 
 // check runs the validators over a record. Their names are those of etcd's
 // robustness tests.
-func (r *record) check(t *testing.T, ref reference, final replkv.Revision) {
-	t.Helper()
+func (r *record) check(run *run, ref reference, final replkv.Revision) {
 	for _, s := range r.spans {
 		for name, validate := range map[string]func(*span, reference) error{
 			"ordered": r.ordered, "unique": r.unique, "atomic": r.atomic, "reliable": r.reliable, "bookmarkable": r.bookmarkable,
 			"filter": r.filter, "previous": r.previousItems, "resumable": r.resumable,
 		} {
 			if err := validate(&s, ref); err != nil {
-				t.Errorf("%s, from %d: not %s: %v", r.name, s.after, name, err)
+				run.fail("%s, from %d: not %s: %v", r.name, s.after, name, err)
 			}
 		}
 	}
 	if last := r.spans[len(r.spans)-1].at; last < final {
-		t.Errorf("%s ended at %d of %d", r.name, last, final)
+		run.fail("%s ended at %d of %d", r.name, last, final)
 	}
 }
 
@@ -194,7 +199,11 @@ func (r *record) wanted(events []replkv.Event) (out []replkv.Event) {
 // say is what all others were told.
 func (r *record) atomic(s *span, ref reference) error {
 	return s.events(func(c *replkv.Change) error {
-		want := r.wanted(ref[c.Revision])
+		told, known := ref.events[c.Revision]
+		if !known && !ref.whole {
+			return nil // nobody who saw all saw it
+		}
+		want := r.wanted(told)
 		if !slices.EqualFunc(c.Events, want, func(a, b replkv.Event) bool { return describeEvent(a) == describeEvent(b) }) {
 			return fmt.Errorf("revision %d: %d events, want %d: %v", c.Revision, len(c.Events), len(want), c.Events)
 		}
@@ -207,7 +216,8 @@ func (r *record) reliable(s *span, ref reference) error {
 	next := s.after
 	missing := func(until replkv.Revision) error {
 		for next++; next < until; next++ {
-			if _, known := ref[next]; !known || len(r.wanted(ref[next])) > 0 {
+			_, known := ref.events[next]
+			if !known && ref.whole || len(r.wanted(ref.events[next])) > 0 {
 				return fmt.Errorf("revision %d is missing (known: %v)", next, known)
 			}
 		}
@@ -271,10 +281,11 @@ func (r *record) previousItems(s *span, ref reference) error {
 	state, at := map[string]replkv.Item{}, replkv.Revision(1)
 	return s.events(func(c *replkv.Change) error {
 		for at++; at < c.Revision; at++ {
-			if _, known := ref[at]; !known {
-				return nil // nobody saw it: what was before is not known
+			if _, known := ref.events[at]; !known {
+				at-- // nobody saw it: what was before is not known, from here on
+				return nil
 			}
-			replay(state, ref[at])
+			replay(state, ref.events[at])
 		}
 		for _, e := range c.Events {
 			want, had := state[e.Item.Key]
@@ -282,7 +293,7 @@ func (r *record) previousItems(s *span, ref reference) error {
 				return fmt.Errorf("revision %d, %s: %+v, want %+v (%v)", c.Revision, e.Item.Key, e.Prev, want, had)
 			}
 		}
-		replay(state, ref[at])
+		replay(state, ref.events[at])
 		return nil
 	})
 }
@@ -294,50 +305,5 @@ func replay(state map[string]replkv.Item, events []replkv.Event) {
 		} else {
 			state[e.Item.Key] = e.Item
 		}
-	}
-}
-
-// checkReference replays the reference, which must be whole, and compares it with
-// itself (CreateRevision, Version) and with the state that it leads to.
-func checkReference(t *testing.T, ref reference, db *replkv.DB, final replkv.Revision) {
-	t.Helper()
-	state := map[string]replkv.Item{}
-	for rev := replkv.Revision(2); rev <= final; rev++ {
-		if len(ref[rev]) == 0 {
-			t.Fatalf("nobody saw revision %d of %d", rev, final)
-		}
-		for _, e := range ref[rev] {
-			before, had := state[e.Item.Key]
-			create, version := rev, int64(1)
-			if had {
-				create, version = before.CreateRevision, before.Version+1
-			}
-			switch {
-			case e.Kind == replkv.EventDelete && !had:
-				t.Errorf("%s: it was absent", describeEvent(e))
-			case e.Kind == replkv.EventPut && (e.Item.CreateRevision != create || e.Item.Version != version || e.Item.ModRevision != rev):
-				t.Errorf("%s: want created at %d, version %d", describeEvent(e), create, version)
-			}
-		}
-		replay(state, ref[rev])
-	}
-	checkState(t, "the history", state, db)
-}
-
-// checkState compares what a consumer has with the store.
-func checkState(t *testing.T, who string, state map[string]replkv.Item, db *replkv.DB) {
-	t.Helper()
-	have := maps.Clone(state)
-	for item, err := range db.Scan(context.Background(), replkv.All()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, ok := have[item.Key]; !ok || fmt.Sprint(got) != fmt.Sprint(item) {
-			t.Errorf("%s leads to %+v, the store has %+v", who, got, item)
-		}
-		delete(have, item.Key)
-	}
-	if len(have) > 0 {
-		t.Errorf("%s leads to %v more", who, slices.Collect(maps.Keys(have)))
 	}
 }
