@@ -12,6 +12,7 @@ import (
 
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk"
 )
 
@@ -389,7 +390,11 @@ func TestApplyStallEndsNoLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		db := v.(*replkv.DB)
-		defer closeAndCheck(t, db, "the member")
+		defer func() {
+			if err := cluster.CloseAndCheck(db); err != nil {
+				t.Error(err)
+			}
+		}()
 		ctx, cancel := context.WithCancel(context.Background())
 		if err := db.Ready(ctx); err != nil {
 			t.Fatal(err)
