@@ -104,17 +104,33 @@ func (db *DB) Err() error {
 	if db.ctx.Err() == nil {
 		return nil
 	}
-	return db.stopped()
+	if err := db.cause(); err != nil {
+		return err
+	}
+	return ErrClosed
 }
 
-func (db *DB) stopped() error {
+// cause is what stopped the store; nil after Close.
+func (db *DB) cause() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.err == nil {
-		return ErrClosed
-	}
 	return db.err
 }
+
+// stopped is why calls fail once the store has stopped: ErrClosed, also if there is a
+// cause, so that who can asks another member whatever this one suffers from.
+func (db *DB) stopped() error {
+	if err := db.cause(); err != nil {
+		return &stopError{err}
+	}
+	return ErrClosed
+}
+
+type stopError struct{ cause error }
+
+func (e *stopError) Error() string        { return fmt.Sprintf("%v: %v", ErrClosed, e.cause) }
+func (e *stopError) Unwrap() error        { return e.cause }
+func (e *stopError) Is(target error) bool { return target == ErrClosed }
 
 // Ready waits until this member can serve: it knows a leader and has applied
 // everything committed before the call.

@@ -95,11 +95,7 @@ func (e *events) last() {
 		break
 	}
 	if f := e.db.cfg.Events.Stopped; f != nil {
-		err := e.db.stopped()
-		if err == ErrClosed {
-			err = nil
-		}
-		f(err)
+		f(e.db.cause())
 	}
 }
 

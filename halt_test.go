@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/wireerr"
 )
 
 // TestHalt: an entry that this version cannot apply stops the member, with the
@@ -38,8 +39,13 @@ func TestHalt(t *testing.T) {
 			if !errors.Is(db.Err(), c.want) {
 				t.Errorf("Err: %v, want %v", db.Err(), c.want)
 			}
-			if _, err := db.Set(t.Context(), "k", nil); !errors.Is(err, c.want) {
+			_, err = db.Set(t.Context(), "k", nil)
+			if !errors.Is(err, c.want) || !errors.Is(err, ErrClosed) {
 				t.Errorf("Set on the stopped member: %v", err)
+			}
+			// A remote client goes on to another member, whatever has stopped this one.
+			if err := wireerr.FromStatus(wireerr.ToStatus(err)); !errors.Is(err, ErrClosed) {
+				t.Errorf("to a remote client: %v", err)
 			}
 			began := time.Now()
 			db.Close()

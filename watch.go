@@ -72,18 +72,8 @@ func (db *DB) watchLoop(ctx context.Context, o watch.Options, yield func(Change,
 	return db.wrap("Watch", OutcomeNotDone, err)
 }
 
-// Watch ends with ErrClosed when the member stops, whatever has stopped it: a
-// remote client goes on elsewhere, to whom the cause would mean nothing. The changes are
-// sent, and nothing else: watchers need no copies of their own.
+// Watch is for package service, which sends the changes and nothing else: watchers need no
+// copies of their own.
 func (b serviceBackend) Watch(ctx context.Context, r Range, opts ...WatchOption) iter.Seq2[Change, error] {
-	return func(yield func(Change, error) bool) {
-		for c, err := range b.DB.watch(ctx, watch.Options{Range: r, WatchOptions: kv.WatchOptionsOf(opts), Shared: true}) {
-			if err != nil && b.DB.ctx.Err() != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-				err = b.wrap("Watch", OutcomeNotDone, fmt.Errorf("%w: %v", ErrClosed, b.stopped()))
-			}
-			if !yield(c, err) {
-				return
-			}
-		}
-	}
+	return b.DB.watch(ctx, watch.Options{Range: r, WatchOptions: kv.WatchOptionsOf(opts), Shared: true})
 }

@@ -44,7 +44,6 @@ const (
 	countLocks     = "locks held"
 	countSessions  = "sessions lost"
 	countExpired   = "leases expired"
-	countRaw       = "unclassified errors to remote clients"
 	countKept      = "leases kept alive"
 )
 

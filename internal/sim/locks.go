@@ -8,9 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/replkv/replkv"
 	"github.com/replkv/replkv/concurrency"
 )
@@ -125,11 +122,6 @@ func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
 		return false
 	case errors.Is(err, context.DeadlineExceeded):
 		return true
-	case w.remote != nil && status.Code(errors.Unwrap(err)) == codes.Unknown:
-		// A known defect: the cause that stopped a member, such as EIO, reaches remote
-		// callers as it is, and the client does not go on to another member.
-		w.r.count(countRaw)
-		return false
 	case err != nil:
 		w.r.fail("Lock: %v", err)
 		return false

@@ -43,6 +43,7 @@ var table = []struct {
 	{kv.ErrMemberNotFound, codes.NotFound, "MEMBER_NOT_FOUND"},
 	{kv.ErrUnsafeChange, codes.FailedPrecondition, "UNSAFE_CHANGE"},
 	{kv.ErrStaleIdentity, codes.FailedPrecondition, "STALE_IDENTITY"},
+	{kv.ErrClosed, codes.Unavailable, "CLOSED"}, // before what may have stopped a member: another may serve
 	{kv.ErrFormatTooNew, codes.FailedPrecondition, "FORMAT_TOO_NEW"},
 	{kv.ErrDirLocked, codes.FailedPrecondition, "DIR_LOCKED"},
 	{kv.ErrCorrupt, codes.DataLoss, "CORRUPT"},
@@ -50,7 +51,6 @@ var table = []struct {
 	{kv.ErrTxnTooOld, codes.FailedPrecondition, "TXN_TOO_OLD"},
 	{kv.ErrResultDropped, codes.Unknown, "RESULT_DROPPED"}, // done: a code that nobody retries by itself
 	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"},
-	{kv.ErrClosed, codes.Unavailable, "CLOSED"},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{context.Canceled, codes.Canceled, "CANCELED"},
 	{kv.ErrOutcomeUnknown, codes.Unknown, "OUTCOME_UNKNOWN"}, // not UNAVAILABLE or ABORTED, which generic clients retry
