@@ -1,0 +1,68 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// trouble collects what must not happen.
+type trouble struct {
+	mu    sync.Mutex // protects the fields below
+	found []string
+}
+
+func (l *lab) violation(format string, args ...any) {
+	l.trouble.mu.Lock()
+	defer l.trouble.mu.Unlock()
+	l.found = append(l.found, fmt.Sprintf(format, args...))
+}
+
+// violations returns those that were found since the last call.
+func (l *lab) violations() []string {
+	l.trouble.mu.Lock()
+	defer l.trouble.mu.Unlock()
+	found := l.found
+	l.found = nil
+	return found
+}
+
+// alarms are words that no member's log has, whatever happened to it.
+var alarms = [][]byte{[]byte("panic"), []byte("DATA RACE"), []byte("fatal error"), []byte("corrupt"), []byte("goroutine ")}
+
+// readLogs looks through what the members have logged since it last did.
+func (l *lab) readLogs() {
+	for _, n := range l.nodes {
+		text, err := n.newLog()
+		if err != nil {
+			l.violation("%v's log: %v", n, err)
+		}
+		for line := range bytes.Lines(text) {
+			for _, alarm := range alarms {
+				if bytes.Contains(line, alarm) {
+					l.violation("%v logs: %s", n, bytes.TrimSpace(line))
+					break
+				}
+			}
+		}
+	}
+}
+
+func (n *node) newLog() ([]byte, error) {
+	f, err := os.Open(n.log)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := f.Seek(n.scanned, io.SeekStart); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(f)
+	text = text[:bytes.LastIndexByte(text, '\n')+1] // the rest of a line comes later
+	n.scanned += int64(len(text))
+	return text, err
+}
