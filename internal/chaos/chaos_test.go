@@ -83,6 +83,28 @@ func TestChaos(t *testing.T) {
 		c.round(t)
 	}
 	c.finish(t)
+	if d >= 10*time.Minute {
+		c.covered(t)
+	}
+}
+
+// covered complains of what should have happened in a long run and has not.
+func (c *chaos) covered(t *testing.T) {
+	for _, k := range c.possible {
+		if c.rows[k.name] == nil || c.rows[k.name].times == 0 {
+			t.Errorf("there was no fault %q", k.name)
+		}
+		for _, class := range k.explains {
+			if w := c.rows[k.name]; w != nil && w.ends[class] == 0 && !k.everybody {
+				t.Errorf("no member ended with %q by the fault %q", class, k.name)
+			}
+		}
+	}
+	for _, m := range marks {
+		if c.marked[m] == 0 {
+			t.Errorf("no member has logged %q", m)
+		}
+	}
 }
 
 // chaos is a run of TestChaos.
@@ -140,19 +162,19 @@ func (c *chaos) round(t *testing.T) {
 	c.rounds++
 	r := &round{l: c.lab, prefix: fmt.Sprintf("r%d/", c.rounds), all: c.all}
 	w := newRow(k.name)
+	watching, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.watchTerms(watching, c.lab) })
 	kept := r.live(t, c.rng.Uint64(), func() {
-		watching, stop := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { w.watchTerms(watching, c.lab) })
 		pauseFor(t.Context(), 500*ms)
 		c.faults(t, k, w)
 		if err := c.up(); err != nil {
 			t.Error(err)
 		}
 		pauseFor(t.Context(), 500*ms)
-		stop()
-		wg.Wait()
 	})
+	stop()
+	wg.Wait()
 	c.kept = append(c.kept, kept...)
 	c.readLogs()
 	w.add(r)
@@ -189,7 +211,11 @@ func (c *chaos) faults(t *testing.T, k kind, w *row) {
 			w.times++
 		}
 		wg.Wait()
-		pauseFor(t.Context(), between(c.rng, 100*ms, 700*ms))
+		calm := between(c.rng, 100*ms, 700*ms)
+		if k.everybody {
+			calm += 2 * electionTimeout // so that something is written in between
+		}
+		pauseFor(t.Context(), calm)
 	}
 }
 

@@ -58,7 +58,7 @@ func newLab(t *testing.T, size int, lie bool) *lab {
 	if err := sweepDead(); err != nil {
 		t.Logf("removing what dead runs left: %v", err)
 	}
-	l := &lab{t: t, lie: lie, name: fmt.Sprintf("ck%d%c", os.Getpid(), 'a'+rune(labs.Add(1)-1)%26)}
+	l := &lab{t: t, lie: lie, name: fmt.Sprintf("ck%d%c", os.Getpid(), 'a'+rune(labs.Add(1)-1)%26), trouble: trouble{marked: map[string]int{}}}
 	l.dir = labDir(l.name)
 	if err := os.Mkdir(l.dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func member(args []string) int {
 	}
 	cfg := replkv.Config{Dir: *dir, ID: *id, InsecurePeers: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		ElectionTimeout: electionTimeout, RequestTimeout: 3 * time.Second, WriteDeadline: writeDeadline,
-		SnapshotLogBytes: 256 << 10, TrailingLogBytes: 64 << 10, CacheBytes: 8 << 20, SnapshotRateBytes: -1}
+		SnapshotLogBytes: 256 << 10, TrailingLogBytes: 64 << 10, CacheBytes: 8 << 20, SnapshotRateBytes: -1, HistoryAge: 2 * time.Minute}
 	for _, p := range strings.Split(*peers, ",") {
 		id, addr, _ := strings.Cut(p, "=")
 		cfg.InitialCluster = append(cfg.InitialCluster, replkv.Member{ID: id, Addr: addr})

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	replkvv1 "github.com/replkv/replkv/api/replkv/v1"
@@ -81,7 +82,9 @@ func launch(cmd *exec.Cmd, ended func(error)) error {
 
 // dial connects the test to the member.
 func (n *node) dial() (err error) {
-	if n.conn, err = grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	again := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}
+	if n.conn, err = grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: 300 * time.Millisecond})); err != nil {
 		return err
 	}
 	n.status = replkvv1.NewClusterClient(n.conn)

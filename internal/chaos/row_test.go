@@ -94,6 +94,9 @@ func (c *chaos) table() string {
 		sum.join(c.rows[name])
 	}
 	fmt.Fprintln(&b, sum)
+	for _, m := range marks {
+		fmt.Fprintf(&b, "logged %d times: %s\n", c.marked[m], m)
+	}
 	for _, s := range c.skipped {
 		fmt.Fprintln(&b, s)
 	}

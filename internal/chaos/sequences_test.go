@@ -33,7 +33,7 @@ func (s *sequences) work(ctx context.Context, rng *rand.Rand, worker int) {
 		}
 		wctx, cancel := someTime(ctx, rng)
 		// Some of a few kB: logs and snapshots are to have something to do.
-		_, err := s.r.anyKV(rng).Set(wctx, key, make([]byte, rng.IntN(2)*rng.IntN(4096)), kv.IfAbsent())
+		_, err := s.r.anyKV(rng).Set(wctx, key, make([]byte, rng.IntN(2)*rng.IntN(8192)), kv.IfAbsent())
 		cancel()
 		s.r.write(err)
 		s.mu.Lock()

@@ -12,9 +12,14 @@ import (
 
 // trouble collects what must not happen.
 type trouble struct {
-	mu    sync.Mutex // protects the fields below
+	mu    sync.Mutex // protects found
 	found []string
+
+	marked map[string]int // how often members have logged each of marks
 }
+
+// marks are what members log that a long run should have seen.
+var marks = []string{"snapshot installed", "snapshot taken", "clearing log suffix"}
 
 func (l *lab) violation(format string, args ...any) {
 	l.trouble.mu.Lock()
@@ -40,6 +45,9 @@ func (l *lab) readLogs() {
 		text, err := n.newLog()
 		if err != nil {
 			l.violation("%v's log: %v", n, err)
+		}
+		for _, m := range marks {
+			l.marked[m] += bytes.Count(text, []byte(m))
 		}
 		for line := range bytes.Lines(text) {
 			for _, alarm := range alarms {

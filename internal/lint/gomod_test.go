@@ -13,6 +13,7 @@ import (
 // what it needs, becomes a dependency of every importer, so each has a reason,
 // which docs/architecture.md gives its readers, too.
 var allowed = map[string]string{
+	"github.com/anishathalye/porcupine":    "tests ask it whether histories are linearizable; only _test.go files import it",
 	"github.com/hashicorp/raft":            "consensus",
 	"github.com/hashicorp/go-hclog":        "raft's logger interface, which is bridged to slog",
 	"github.com/cockroachdb/pebble/v2":     "storage engine of state and log",
