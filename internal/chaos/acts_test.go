@@ -87,7 +87,7 @@ func (l *lab) ends(t *testing.T, name string, f fault, class string) {
 		n = f.n
 	}
 	n.explain(class)
-	defer n.unexplain(class)
+	defer n.unexplain()
 	if err := f.begin(); err != nil {
 		t.Errorf("%s: %v", name, err)
 	}

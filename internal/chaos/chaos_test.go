@@ -79,8 +79,7 @@ func TestChaos(t *testing.T) {
 	defer c.all.Close()
 	c.choose(t)
 	defer func() { fmt.Print(c.table()) }()
-	for end := time.Now().Add(d); time.Now().Before(end) && t.Context().Err() == nil; {
-		c.round(t)
+	for end := time.Now().Add(d); time.Now().Before(end) && c.round(t); {
 	}
 	c.finish(t)
 	if d >= 10*time.Minute {
@@ -157,7 +156,9 @@ func (c *chaos) next() kind {
 	return k
 }
 
-func (c *chaos) round(t *testing.T) {
+// round is one with the kind whose turn it is. It says whether the cluster has
+// healed, and the next may begin.
+func (c *chaos) round(t *testing.T) bool {
 	k := c.next()
 	c.rounds++
 	r := &round{l: c.lab, prefix: fmt.Sprintf("r%d/", c.rounds), all: c.all}
@@ -165,7 +166,7 @@ func (c *chaos) round(t *testing.T) {
 	watching, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.watchTerms(watching, c.lab) })
-	kept := r.live(t, c.rng.Uint64(), func() {
+	kept, healed := r.live(t, c.rng.Uint64(), func() {
 		pauseFor(t.Context(), 500*ms)
 		c.faults(t, k, w)
 		if err := c.up(); err != nil {
@@ -178,6 +179,9 @@ func (c *chaos) round(t *testing.T) {
 	c.kept = append(c.kept, kept...)
 	c.readLogs()
 	w.add(r)
+	for _, n := range c.nodes {
+		n.unexplain()
+	}
 	for _, v := range c.violations() {
 		w.violations++
 		t.Errorf("round %d, %s, seed %d: %s", c.rounds, k.name, c.seed, v)
@@ -188,6 +192,7 @@ func (c *chaos) round(t *testing.T) {
 		c.order = append(c.order, k.name)
 	}
 	c.rows[k.name].join(w)
+	return healed
 }
 
 // faults begins and ends faults of a kind, one after the other; at times another
@@ -226,8 +231,7 @@ func (c *chaos) one(t *testing.T, k kind, n *node, rng *rand.Rand) bool {
 		victims = c.nodes
 	}
 	for _, v := range victims {
-		v.explain(k.explains...)
-		defer v.unexplain(k.explains...)
+		v.explain(k.explains...) // until the round is over: what it began may take its time
 	}
 	f := k.make(n, rng)
 	err := f.begin()

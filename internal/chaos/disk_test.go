@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 )
 
@@ -52,7 +51,9 @@ const (
 	noLogFlush   = 2
 )
 
-// cutPower does to the disk what a power loss does. What runs on it gets EIO.
+// cutPower does to the disk what a power loss does. The member must be frozen: an
+// fdatasync that is under way answers success at times, though what it should have
+// written is gone.
 func (n *node) cutPower() error {
 	d, err := os.Open(n.mnt)
 	if err != nil {
@@ -94,6 +95,9 @@ func (n *node) fill() error {
 	return nil
 }
 
+// unfill frees the blocks, which can be used again when the journal says so.
 func (n *node) unfill() error {
-	return eventually(5*time.Second, func() error { return os.Remove(n.ballast()) })
+	err := os.Remove(n.ballast())
+	_, syncErr := run("sync", "-f", n.mnt)
+	return errors.Join(err, syncErr)
 }

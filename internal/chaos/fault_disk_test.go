@@ -140,30 +140,22 @@ func (n *node) revive() error {
 }
 
 // power is a power loss.
-type power struct{ n *node }
+type power struct{ nodes []*node }
 
-func (f power) begin() error { return errors.Join(f.n.cutPower(), f.n.kill()) }
-func (f power) end() error   { return errors.Join(f.n.reboot(), f.n.start()) }
-
-// blackout is a power loss of all at once.
-type blackout struct{ l *lab }
-
-func powerOfAll(l *lab) fault { return blackout{l} }
-
-func (f blackout) begin() error {
+// begin freezes all, then cuts all: nothing is acknowledged in between.
+func (f power) begin() error {
 	var errs []error
-	for _, n := range f.l.nodes { // first all disks: nothing may be acknowledged in between
-		errs = append(errs, n.cutPower())
-	}
-	for _, n := range f.l.nodes {
-		errs = append(errs, n.kill())
+	for _, step := range []func(*node) error{(*node).freeze, (*node).cutPower, (*node).kill} {
+		for _, n := range f.nodes {
+			errs = append(errs, step(n))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (f blackout) end() error {
+func (f power) end() error {
 	var errs []error
-	for _, n := range f.l.nodes {
+	for _, n := range f.nodes {
 		errs = append(errs, n.reboot(), n.start())
 	}
 	return errors.Join(errs...)

@@ -51,9 +51,8 @@ var kinds = []kind{
 	{name: "slow fsync", from: 800 * ms, to: 2500 * ms, possible: canTrace, make: slowSync},
 	{name: "failing fsync", from: 800 * ms, to: 2500 * ms, possible: canTrace, explains: []string{endIO}, make: failSync},
 	{name: "full disk", from: 1500 * ms, to: 3500 * ms, explains: []string{endFull}, make: func(n *node, _ *rand.Rand) fault { return full{n} }},
-	{name: "power", from: 50 * ms, to: 1000 * ms, explains: []string{endIO}, make: func(n *node, _ *rand.Rand) fault { return power{n} }},
-	{name: "power of all", from: 20 * ms, to: 300 * ms, explains: []string{endIO}, everybody: true,
-		make: func(n *node, _ *rand.Rand) fault { return powerOfAll(n.l) }},
+	{name: "power", from: 50 * ms, to: 1000 * ms, make: func(n *node, _ *rand.Rand) fault { return power{[]*node{n}} }},
+	{name: "power of all", from: 20 * ms, to: 300 * ms, everybody: true, make: func(n *node, _ *rand.Rand) fault { return power{n.l.nodes} }},
 }
 
 // several is faults at once.

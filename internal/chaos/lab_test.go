@@ -165,7 +165,7 @@ func (l *lab) ip(args string) error {
 func (l *lab) newNode(id int) (*node, error) {
 	n := &node{l: l, id: id, ns: fmt.Sprintf("%sn%d", l.name, id), addr: fmt.Sprintf("%s.%d:%s", l.subnet, id, port),
 		image: filepath.Join(l.dir, fmt.Sprintf("image%d", id)), mnt: filepath.Join(l.dir, fmt.Sprintf("mnt%d", id)),
-		log: filepath.Join(l.dir, fmt.Sprintf("member%d.log", id)), explains: map[string]int{}}
+		log: filepath.Join(l.dir, fmt.Sprintf("member%d.log", id)), explains: map[string]bool{}}
 	for _, args := range []string{
 		"netns add NAMEnID",
 		"link add NAMEvID type veth peer name eth0 netns NAMEnID",

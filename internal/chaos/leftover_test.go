@@ -88,16 +88,18 @@ func sweep(name string) error {
 		errs = append(errs, killAll(ns))
 	}
 	errs = append(errs, unmountAll(labDir(name)+"/"))
+	// The cables first: what is left of a namespace goes in its own time, and holds
+	// their other ends.
+	links, _ := run("ip", "-o", "link")
+	for _, m := range regexp.MustCompile(` (`+name+`[bv]\d*)[@:]`).FindAllStringSubmatch(links, -1) {
+		_, err := run("ip", "link", "del", m[1])
+		errs = append(errs, err)
+	}
 	for line := range strings.Lines(spaces) {
 		if ns, _, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(ns, name+"n") {
 			_, err := run("ip", "netns", "del", ns)
 			errs = append(errs, err)
 		}
-	}
-	links, _ := run("ip", "-o", "link")
-	if strings.Contains(links, " "+name+"b:") {
-		_, err := run("ip", "link", "del", name+"b")
-		errs = append(errs, err)
 	}
 	groups, _ := filepath.Glob(filepath.Join(blkio, name+"n*"))
 	for _, g := range groups {

@@ -42,10 +42,10 @@ type node struct {
 
 	mu       sync.Mutex // protects the fields below
 	cmd      *exec.Cmd
-	ended    chan struct{}  // closed when the process has
-	killed   bool           // by us: it need not say why
-	explains map[string]int // ends that faults under way explain
-	ends     map[string]int // those that happened, explained
+	ended    chan struct{}   // closed when the process has
+	killed   bool            // by us: it need not say why
+	explains map[string]bool // ends that faults explain
+	ends     map[string]int  // those that happened, explained
 }
 
 func (n *node) String() string { return fmt.Sprintf("member %d", n.id) }
@@ -145,7 +145,7 @@ func (n *node) gone(err error) {
 	killed := n.killed
 	n.cmd = nil
 	class, _, _ := strings.Cut(strings.TrimPrefix(why, endedMark), ":")
-	explained := n.explains[class] > 0
+	explained := n.explains[class]
 	if explained && !killed {
 		if n.ends == nil {
 			n.ends = map[string]int{}
@@ -171,15 +171,18 @@ func (n *node) lastWords() string {
 }
 
 // explain says which ends are no surprise, until unexplain.
-func (n *node) explain(classes ...string)   { n.account(1, classes) }
-func (n *node) unexplain(classes ...string) { n.account(-1, classes) }
-
-func (n *node) account(d int, classes []string) {
+func (n *node) explain(classes ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range classes {
-		n.explains[c] += d
+		n.explains[c] = true
 	}
+}
+
+func (n *node) unexplain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.explains)
 }
 
 // running returns the pid; 0 if the member does not run.
@@ -200,6 +203,25 @@ func (n *node) signal(s syscall.Signal) error {
 }
 
 var errDown = errors.New("the member does not run")
+
+// freeze stops the member, and waits until no thread of it runs: those that are in
+// a system call of the disk stop when it returns. One that does not run is fine.
+func (n *node) freeze() error {
+	if err := n.signal(syscall.SIGSTOP); err != nil {
+		return nil
+	}
+	pid := n.running()
+	return eventually(5*time.Second, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, name := range threads {
+			stat, _ := os.ReadFile(name) // it may have ended
+			if i := bytes.LastIndexByte(stat, ')'); i > 0 && !bytes.ContainsAny(stat[i+2:i+3], "TtDZX") {
+				return fmt.Errorf("a thread of %v does not stop: %s", n, stat)
+			}
+		}
+		return err
+	})
+}
 
 // kill ends the member as SIGKILL does, and waits for its end. A member that
 // does not run is fine.
@@ -250,8 +272,8 @@ func (l *lab) waitReady(t *testing.T, within time.Duration) bool {
 			if err == nil {
 				break
 			}
-			if ctx.Err() != nil {
-				l.violation("%v serves no reads %v after all faults have ended: %v", n, within, err)
+			if ctx.Err() != nil || n.running() == 0 && l.hopeless() {
+				l.violation("%v serves no reads after all faults have ended, within %v: %v", n, within, err)
 				return false
 			}
 			time.Sleep(20 * time.Millisecond)

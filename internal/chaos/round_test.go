@@ -64,14 +64,15 @@ func someTime(ctx context.Context, rng *rand.Rand) (context.Context, context.Can
 }
 
 // live runs the workloads while faults happens, and checks them when it is over.
-// It returns the acknowledged keys that are to outlive the round.
-func (r *round) live(t *testing.T, seed uint64, faults func()) []string {
+// It returns the acknowledged keys that are to outlive the round, and whether all
+// members serve again.
+func (r *round) live(t *testing.T, seed uint64, faults func()) (kept []string, healed bool) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var err error
 	if r.from, err = r.all.Revision(ctx); err != nil {
 		r.l.violation("no revision at the beginning of a round: %v", err)
-		return nil
+		return nil, false
 	}
 	seq, watching := newSequences(r), newWatches(r)
 	crew := []struct {
@@ -86,7 +87,7 @@ func (r *round) live(t *testing.T, seed uint64, faults func()) []string {
 		}
 	}
 	faults()
-	healed := r.l.waitReady(t, 30*time.Second)
+	healed = r.l.waitReady(t, 30*time.Second)
 	pauseFor(ctx, 200*ms)
 	stop()
 	wg.Wait()
@@ -97,13 +98,13 @@ func (r *round) live(t *testing.T, seed uint64, faults func()) []string {
 	defer cancel()
 	if !healed {
 		watching.cancel()
-		return nil
+		return nil, false
 	}
 	rec, err := r.history(checking)
 	if err != nil {
 		r.l.violation("no history: %v", err)
 		watching.cancel()
-		return nil
+		return nil, false
 	}
 	for _, w := range crew {
 		w.check(checking, rec)
@@ -112,7 +113,7 @@ func (r *round) live(t *testing.T, seed uint64, faults func()) []string {
 	if _, err := r.all.DeleteRange(checking, kv.Prefix(r.prefix)); err != nil {
 		r.l.violation("the keys of a round cannot be deleted: %v", err)
 	}
-	return seq.kept()
+	return seq.kept(), true
 }
 
 // equal scans every member's own state at a revision, and compares.

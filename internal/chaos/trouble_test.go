@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -21,10 +22,20 @@ type trouble struct {
 // marks are what members log that a long run should have seen.
 var marks = []string{"snapshot installed", "snapshot taken", "clearing log suffix"}
 
+// violation notes one, once.
 func (l *lab) violation(format string, args ...any) {
 	l.trouble.mu.Lock()
 	defer l.trouble.mu.Unlock()
-	l.found = append(l.found, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); !slices.Contains(l.found, text) {
+		l.found = append(l.found, text)
+	}
+}
+
+// hopeless says whether something was found already: then nothing is waited for.
+func (l *lab) hopeless() bool {
+	l.trouble.mu.Lock()
+	defer l.trouble.mu.Unlock()
+	return len(l.found) > 0
 }
 
 // violations returns those that were found since the last call.
