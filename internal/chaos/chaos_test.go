@@ -65,6 +65,7 @@ func chaosSeed(t *testing.T) uint64 {
 func TestChaos(t *testing.T) {
 	d := wanted(t)
 	seed := chaosSeed(t)
+	long := d >= 10*time.Minute
 	d -= min(d/3, 30*time.Second) // for the power tests
 	l := newLab(t, 3, false)
 	c := &chaos{lab: l, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), rows: map[string]*row{}, fault: 4 * time.Second}
@@ -82,7 +83,7 @@ func TestChaos(t *testing.T) {
 	for end := time.Now().Add(d); time.Now().Before(end) && c.round(t); {
 	}
 	c.finish(t)
-	if d >= 10*time.Minute {
+	if long {
 		c.covered(t)
 	}
 }
