@@ -15,7 +15,7 @@ import (
 var allowed = map[string]string{
 	"github.com/hashicorp/raft":            "consensus",
 	"github.com/hashicorp/go-hclog":        "raft's logger interface, which is bridged to slog",
-	"github.com/anishathalye/porcupine":    "internal/sim checks histories with it; nothing else may import it",
+	"github.com/anishathalye/porcupine":    "internal/sim and the tests of internal/chaos check histories with it; nothing else may import it",
 	"github.com/cockroachdb/pebble/v2":     "storage engine of state and log",
 	"github.com/Jille/raft-grpc-transport": "the generated messages of the protocol between members",
 	"github.com/hashicorp/raft-boltdb/v2":  "store/boltlog is made of it; linked only by who imports that",
