@@ -31,6 +31,9 @@ func (n *node) makeDisk() error {
 }
 
 func (n *node) mount() error {
+	if n.l.over.Load() {
+		return nil
+	}
 	_, err := run("mount", "-o", "loop", n.image, n.mnt)
 	return err
 }

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -124,7 +125,7 @@ func (f *traced) end() error {
 }
 
 func canTrace(n *node) error {
-	return errors.Join(missing("strace"), try(&traced{n: n, inject: "delay_enter=1"}))
+	return cmp.Or(missing("strace"), try(&traced{n: n, inject: "delay_enter=1"}))
 }
 
 // full is a disk without a free block, until somebody removes something.

@@ -3,7 +3,7 @@
 package chaos
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -39,7 +39,7 @@ func (f *filter) end() error {
 }
 
 func canFilter(n *node) error {
-	return errors.Join(missing("nft"), try(reset(n, rand.New(rand.NewPCG(0, 0)))), try(loss(n, rand.New(rand.NewPCG(0, 0)))))
+	return cmp.Or(missing("nft"), try(reset(n, rand.New(rand.NewPCG(0, 0)))), try(loss(n, rand.New(rand.NewPCG(0, 0)))))
 }
 
 // accept is a rule that does nothing.
@@ -131,7 +131,7 @@ func (f shaped) end() error {
 	return nil
 }
 
-func canShape(n *node) error { return errors.Join(missing("tc"), try(shaped{n, 1000})) }
+func canShape(n *node) error { return cmp.Or(missing("tc"), try(shaped{n, 1000})) }
 
 // veth is the bridge's end of the member's cable.
 func (n *node) veth() string { return fmt.Sprintf("%sv%d", n.l.name, n.id) }

@@ -30,7 +30,8 @@ type lab struct {
 	dir    string
 	subnet string // "10.1.2", a /24
 	nodes  []*node
-	lie    bool // see member
+	lie    bool        // see member
+	over   atomic.Bool // it is being removed: nothing starts any more
 	trouble
 }
 
@@ -97,6 +98,7 @@ func (l *lab) sweepAtEnd() {
 		case <-done:
 		case s := <-signals:
 			fmt.Fprintf(os.Stderr, "%v: removing %s\n", s, l.name)
+			l.over.Store(true)
 			if err := sweep(l.name); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}

@@ -105,7 +105,7 @@ func (n *node) close() {
 func (n *node) start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cmd != nil {
+	if n.cmd != nil || n.l.over.Load() {
 		return nil
 	}
 	var peers []string
