@@ -17,7 +17,7 @@ import (
 // began.
 func TestReadsNeverGoBack(t *testing.T) {
 	const keys, writes = 24, 4000
-	l := newLoader(t)
+	l := newLoader(t, largeCache)
 	small := newRecent(1, 64*10) // room for some of the values
 	l.s.eng.Load().recent = small
 	l.s.recent.Store(small)
