@@ -70,11 +70,11 @@ type DB struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	wg       sync.WaitGroup // every goroutine of the handle but the workers
-	workers  sync.WaitGroup // those that propose entries
-	taker    sync.WaitGroup // the one that takes snapshots
-	tearDown sync.Once
-	gone     chan struct{} // closed when teardown is over
+	wg      sync.WaitGroup // every goroutine of the handle but the workers
+	workers sync.WaitGroup // those that propose entries
+	taker   sync.WaitGroup // the one that takes snapshots
+	tearing atomic.Bool    // teardown has begun
+	gone    chan struct{}  // closed when teardown is over
 
 	mu     sync.Mutex // protects the fields below
 	opened bool       // Open has returned, or is about to
@@ -171,7 +171,6 @@ func (db *DB) fatal(err error) {
 func (db *DB) Close() error {
 	db.stop(ErrClosed)
 	db.teardown()
-	<-db.gone
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	return db.closed
@@ -229,39 +228,42 @@ const teardownPatience = 5 * time.Second
 
 // teardown frees everything, in this order: stop serving and dialing, so that
 // nothing more commits; let raft answer what is under way; stop raft; wait for
-// our goroutines; close the stores.
+// our goroutines; close the stores. Who comes second waits, on a channel: a sync.Once
+// would hold up the time of a test that has its own.
 func (db *DB) teardown() {
-	db.tearDown.Do(func() {
-		defer close(db.gone)
-		var errs []error
-		db.writes.close()
-		db.entries.close()
-		if db.server != nil {
-			db.server.Stop()
-		}
-		errs = append(errs, db.trans.Close())
-		wait := func(wg *sync.WaitGroup) func() error { return func() error { wg.Wait(); return nil } }
-		// raft must live until it has answered: it forgets futures when it stops.
-		errs = append(errs, db.waitFor("snapshot", wait(&db.taker)))
-		db.settleFutures()
-		if err := db.waitFor("raft", func() error { return db.raft.Shutdown().Error() }); err != nil {
-			errs = append(errs, err)
-		}
-		errs = append(errs, db.waitFor("workers", wait(&db.workers)), db.waitFor("goroutines", wait(&db.wg)))
-		err := db.waitFor("state", db.state.Close)
-		if errors.Is(err, store.ErrEngineLeft) {
-			db.mu.Lock()
-			db.left += "state "
-			db.mu.Unlock()
-		}
-		errs = append(errs, err, db.waitFor("log", db.guard.Close))
-		errs = append(errs, db.lock.Close())
+	if !db.tearing.CompareAndSwap(false, true) {
+		<-db.gone
+		return
+	}
+	defer close(db.gone)
+	var errs []error
+	db.writes.close()
+	db.entries.close()
+	if db.server != nil {
+		db.server.Stop()
+	}
+	errs = append(errs, db.trans.Close())
+	wait := func(wg *sync.WaitGroup) func() error { return func() error { wg.Wait(); return nil } }
+	// raft must live until it has answered: it forgets futures when it stops.
+	errs = append(errs, db.waitFor("snapshot", wait(&db.taker)))
+	db.settleFutures()
+	if err := db.waitFor("raft", func() error { return db.raft.Shutdown().Error() }); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, db.waitFor("workers", wait(&db.workers)), db.waitFor("goroutines", wait(&db.wg)))
+	err := db.waitFor("state", db.state.Close)
+	if errors.Is(err, store.ErrEngineLeft) {
 		db.mu.Lock()
-		defer db.mu.Unlock()
-		if db.err == ErrClosed {
-			db.closed = errors.Join(errs...)
-		}
-	})
+		db.left += "state "
+		db.mu.Unlock()
+	}
+	errs = append(errs, err, db.waitFor("log", db.guard.Close))
+	errs = append(errs, db.lock.Close())
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.err == ErrClosed {
+		db.closed = errors.Join(errs...)
+	}
 }
 
 // settleFutures waits, briefly, until raft has answered the entries in flight:
