@@ -30,6 +30,9 @@ func TestSim(t *testing.T) {
 	all := Coverage{}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			// Real time: where virtual time stands still, nothing in the bubble notices.
+			hangs := time.AfterFunc(patience, func() { panic(fmt.Sprintf("seed %d hangs", seed)) })
+			defer hangs.Stop()
 			cfg.Seed = seed
 			all.Add(Run(t, cfg))
 		})
@@ -50,6 +53,9 @@ func TestSim(t *testing.T) {
 		}
 	}
 }
+
+// patience is for a seed, which takes seconds.
+const patience = 4 * time.Minute
 
 func seedsToRun(t *testing.T) (seeds []uint64) {
 	number := func(s string) uint64 {
