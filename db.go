@@ -114,6 +114,9 @@ func (db *DB) Err() error {
 func (db *DB) cause() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	if db.err == ErrClosed {
+		return nil
+	}
 	return db.err
 }
 

@@ -60,6 +60,8 @@ func (c *Cluster) writes(by int, key string) {
 func TestWipedMember(t *testing.T) {
 	c := NewCluster(t, 3)
 	c.writes(0, "before")
+	c.knows(0, 2) // before that, nobody could tell another directory from it
+	c.knows(1, 2)
 	c.Crash(2)
 	c.in.Members[2].FS = disk.NewMem()
 	c.refuses(2, replkv.ErrStaleIdentity, "remove m2")
