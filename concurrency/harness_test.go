@@ -29,9 +29,9 @@ func everyStore(t *testing.T, test func(t *testing.T, store concurrency.Store)) 
 	t.Run("client", func(t *testing.T) { test(t, dial(t, replkvtest.Open(t))) })
 }
 
-func dial(t *testing.T, db *replkv.DB) *client.Client {
+func dial(t *testing.T, db *replkv.DB, opts ...grpc.ServerOption) *client.Client {
 	t.Helper()
-	srv := grpc.NewServer()
+	srv := grpc.NewServer(opts...)
 	if err := db.RegisterClient(srv); err != nil {
 		t.Fatal(err)
 	}

@@ -2,16 +2,13 @@ package concurrency_test
 
 import (
 	"context"
-	"net"
 	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/replkv/replkv/client"
 	"github.com/replkv/replkv/concurrency"
 	"github.com/replkv/replkv/kv"
 	"github.com/replkv/replkv/replkvtest"
@@ -28,7 +25,7 @@ func TestUnavailable(t *testing.T) {
 		}
 		return nil
 	}
-	srv := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+	c := dial(t, db, grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 		if err := gone(); err != nil {
 			return nil, err
 		}
@@ -39,18 +36,6 @@ func TestUnavailable(t *testing.T) {
 		}
 		return h(s, ss)
 	}))
-	if err := db.RegisterClient(srv); err != nil {
-		t.Fatal(err)
-	}
-	l := bufconn.Listen(1 << 20)
-	go srv.Serve(l)
-	t.Cleanup(srv.Stop)
-	c, err := client.Dial(client.Config{Endpoints: []string{"passthrough:///db"}, Insecure: true, DialOptions: []grpc.DialOption{
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
 	s := newSession(t, c, 0)
 	for n := range int64(3) {
 		m := concurrency.NewMutex(s, "job")
