@@ -21,6 +21,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk"
 )
 
@@ -97,26 +98,8 @@ func restingCluster(t *testing.T) *flipped {
 	for _, m := range c.in.Members {
 		f.disks = append(f.disks, disk.CrashHard(m.FS))
 	}
-	f.files = files(f.disks[flipVictim], "data")
+	f.files = cluster.Files(f.disks[flipVictim], "data")
 	return f
-}
-
-// files lists the files below dir that are not empty.
-func files(fs disk.FS, dir string) (out []string) {
-	names, _ := fs.List(dir)
-	slices.Sort(names)
-	for _, n := range names {
-		name := fs.PathJoin(dir, n)
-		info, err := fs.Stat(name)
-		switch {
-		case err != nil:
-		case info.IsDir():
-			out = append(out, files(fs, name)...)
-		case info.Size() > 0:
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 // flip changes one bit of a file.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk"
 )
 
@@ -38,7 +39,7 @@ func (n *nemesis) after(fs *disk.Mem, seed uint64) *disk.Mem {
 		left = disk.Crash(fs, seed)
 	}
 	lost := false
-	for _, name := range files(fs, "data") {
+	for _, name := range cluster.Files(fs, "data") {
 		all, synced, kept := size(fs, name), size(hard, name), size(left, name)
 		if strings.HasSuffix(name, ".log") && all > synced && kept >= 0 && left != hard && rng.IntN(2) == 0 {
 			kept = max(synced, 0) + rng.Int64N(all-max(synced, 0))

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/disk/faultfs"
 )
@@ -125,7 +126,7 @@ func (n *nemesis) flipNow(i int, has uint64, tries int) {
 }
 
 func (n *nemesis) flipIn(fs *disk.Mem) (string, error) {
-	names := files(fs, "data")
+	names := cluster.Files(fs, "data")
 	if len(names) == 0 {
 		return "", errors.New("there is no file")
 	}

@@ -7,23 +7,6 @@ import (
 	"github.com/replkv/replkv/store/disk"
 )
 
-// files are those below dir that have something in them.
-func files(fs *disk.Mem, dir string) (out []string) {
-	names, _ := fs.List(dir)
-	for _, base := range names {
-		name := fs.PathJoin(dir, base)
-		info, err := fs.Stat(name)
-		switch {
-		case err != nil:
-		case info.IsDir():
-			out = append(out, files(fs, name)...)
-		case info.Size() > 0:
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
 // size of a file; -1 if there is none.
 func size(fs *disk.Mem, name string) int64 {
 	info, err := fs.Stat(name)
