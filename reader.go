@@ -23,20 +23,32 @@ type reads struct {
 	wake  chan struct{} // capacity 1: a reader waits
 	conf  confirmer
 
-	mu   sync.Mutex // protects the field below
-	next *readBatch // joined by new readers; nil if none waits
+	mu     sync.Mutex // protects the fields below
+	next   *readBatch // joined by new readers; nil if none waits
+	closed bool       // no round will begin
 }
 
 // readBatch is a set of readers with one answer. Nobody joins it once its round
 // has begun.
 type readBatch struct {
-	done chan struct{}
-	// Valid after done.
+	done       chan struct{} // closed by reads.end
+	readAnswer               // valid after done
+
+	// Protected by reads.mu.
+	ended   bool
+	readers int         // that have joined
+	until   time.Time   // when the last of them would give up
+	limit   time.Time   // the first end of a reader's limit; zero: none has one
+	unlimit func() bool // forgets it
+}
+
+// readAnswer is what a round found out.
+type readAnswer struct {
 	index, term uint64
 	err         error
-
-	readers int       // that have joined
-	until   time.Time // when the last reader to join would give up
+	// over: none, since one of the readers has waited for as long as it may, or the
+	// store stops. The others join another batch.
+	over bool
 }
 
 func newReads(db *DB) *reads {
@@ -47,10 +59,41 @@ func newReads(db *DB) *reads {
 
 // join waits for a batch that had not begun when join was called.
 func (r *reads) join(ctx, limit context.Context) (*readBatch, error) {
+	for {
+		b := r.enter(ctx, limit)
+		// The limit ends the batch: if each reader waited for it here, all would lock
+		// one channel, and a Get cost a tenth more.
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return nil, r.db.ended(ctx, limit)
+		}
+		switch {
+		case !b.over:
+			return b, b.err
+		case ctx.Err() != nil || limit.Err() != nil || r.db.ctx.Err() != nil:
+			return nil, r.db.ended(ctx, limit)
+		}
+	}
+}
+
+// enter joins the batch that waits, or a new one.
+func (r *reads) enter(ctx, limit context.Context) *readBatch {
+	most, limited := limit.Deadline()
+	until, ok := ctx.Deadline()
+	if !ok {
+		until = most
+	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	b := r.next
 	if b == nil {
 		b = &readBatch{done: make(chan struct{})}
+		if r.closed {
+			b.over = true
+			close(b.done)
+			return b
+		}
 		r.next = b
 		select {
 		case r.wake <- struct{}{}:
@@ -58,21 +101,33 @@ func (r *reads) join(ctx, limit context.Context) (*readBatch, error) {
 		}
 	}
 	b.readers++
-	until, ok := ctx.Deadline()
-	if !ok {
-		until, ok = limit.Deadline()
-	}
-	if ok && until.After(b.until) {
+	if until.After(b.until) {
 		b.until = until
 	}
-	r.mu.Unlock()
-	select {
-	case <-b.done:
-		return b, b.err
-	case <-ctx.Done():
-	case <-limit.Done():
+	if limited && (b.unlimit == nil || most.Before(b.limit)) {
+		if b.unlimit != nil {
+			b.unlimit()
+		}
+		b.limit, b.unlimit = most, context.AfterFunc(limit, func() { r.end(b, readAnswer{over: true}) })
 	}
-	return nil, r.db.ended(ctx, limit)
+	return b
+}
+
+// end tells a batch's readers its answer, unless they have one.
+func (r *reads) end(b *readBatch, a readAnswer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b.ended {
+		return
+	}
+	b.ended, b.readAnswer = true, a
+	if r.next == b {
+		r.next = nil
+	}
+	if b.unlimit != nil {
+		b.unlimit()
+	}
+	close(b.done)
 }
 
 // barrier waits until this member has applied everything that was acknowledged
@@ -87,6 +142,7 @@ func (r *reads) barrier(ctx, limit context.Context) error {
 
 // run makes one round after the other.
 func (r *reads) run() {
+	defer r.close()
 	for {
 		select {
 		case <-r.wake:
@@ -94,13 +150,29 @@ func (r *reads) run() {
 			return
 		}
 		r.settle()
-		r.mu.Lock()
-		b := r.next
-		r.db.counts.readRounds.Add(1)
-		r.next = nil // closed: who comes now waits for the next round
-		r.mu.Unlock()
-		r.round(b)
-		close(b.done)
+		if b := r.take(); b != nil {
+			r.db.counts.readRounds.Add(1)
+			r.end(b, r.round(b))
+		}
+	}
+}
+
+// take closes the batch that waits, if one does: who comes now waits for the next.
+func (r *reads) take() *readBatch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.next
+	r.next = nil
+	return b
+}
+
+func (r *reads) close() {
+	r.mu.Lock()
+	r.closed = true
+	b := r.next
+	r.mu.Unlock()
+	if b != nil {
+		r.end(b, readAnswer{over: true})
 	}
 }
 
@@ -110,12 +182,15 @@ func (r *reads) settle() {
 	settle(func() int {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if r.next == nil {
+			return 0
+		}
 		return r.next.readers
 	})
 }
 
 // round answers a batch, trying again while a leader may yet be found.
-func (r *reads) round(b *readBatch) {
+func (r *reads) round(b *readBatch) (a readAnswer) {
 	until := b.until
 	if until.IsZero() {
 		until = time.Now().Add(r.db.cfg.RequestTimeout)
@@ -128,27 +203,34 @@ func (r *reads) round(b *readBatch) {
 		id, addr, self := r.db.leader()
 		switch {
 		case self:
-			b.index, b.term, b.err = r.conf.confirm(ctx)
+			a.index, a.term, a.err = r.conf.confirm(ctx)
 		case id == "":
-			b.err = ErrNoLeader
+			a.err = ErrNoLeader
 		default:
 			rctx, done := during(ctx, reign)
-			b.index, b.term, b.err = r.db.trans.ReadIndex(rctx, id, addr)
-			r.db.reached(id, nonCtx(rctx, b.err))
+			a.index, a.term, a.err = r.db.trans.ReadIndex(rctx, id, addr)
+			r.db.reached(id, nonCtx(rctx, a.err))
 			done()
 		}
-		if b.err == nil {
-			r.fresh.note(readPoint{asked, b.index}, r.db.state.State().Index)
-			return
+		if a.err == nil {
+			r.fresh.note(readPoint{asked, a.index}, r.db.state.State().Index)
+			return a
 		}
-		if errors.Is(b.err, ErrClosed) {
-			b.err = ErrNoLeader // the leader closed, not this member
+		if errors.Is(a.err, ErrClosed) {
+			a.err = ErrNoLeader // the leader closed, not this member
 		}
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() != nil || r.gone(b) {
+			return a
 		}
 		pause(ctx, reign.Done())
 	}
+}
+
+// gone says whether a batch's readers wait no longer.
+func (r *reads) gone(b *readBatch) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return b.ended
 }
 
 // confirmer shows that this member leads, by asking the voters after a batch

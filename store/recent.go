@@ -2,6 +2,7 @@ package store
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -38,20 +39,35 @@ type recent struct {
 
 const (
 	recentShards     = 1024
-	recentSets       = 1 << 14
-	recentWays       = 8       // with 2, of keys that fill 3/4 of the table a fifth find no slot
+	recentSets       = 1 << 12
+	recentWays       = 32      // of keys that fill 3/4 of the table a fifth find no slot with 2, a twentieth with 8, one of 200 with 32
 	recentKeyBytes   = 256     // longer keys are not remembered
 	recentValueBytes = 4 << 10 // of longer values only the rest is
 )
 
 type recentSet struct {
 	changes uint32 // rises with each row put and each slot evicted
-	used    uint8  // a bit for each slot: read since it was last considered for eviction
+	used    uint32 // a bit for each slot: read since it was last considered for eviction
 	hand    uint8  // the slot that is considered next
-	// tags are parts of the hashes of the slots' keys: other keys are told without
-	// a look at them.
-	tags  [recentWays]uint16
-	slots [recentWays]recentSlot
+	tags    recentTags
+	slots   [recentWays]recentSlot
+}
+
+// recentTags are 16 bits of the hash of each slot's key, four in a word, so that
+// other keys are told without a look at them.
+type recentTags [recentWays / 4]uint64
+
+func (t *recentTags) set(at uint8, tag uint16) {
+	shift := 16 * (at % 4)
+	t[at/4] = t[at/4]&^(0xffff<<shift) | uint64(tag)<<shift
+}
+
+// among returns a word whose bits 16n+15 are set for the tags n of word w that are
+// tag, and perhaps for some after one that is.
+func (t *recentTags) among(w int, tag uint16) uint64 {
+	const ones, highs = 0x0001000100010001, 0x8000800080008000
+	x := t[w] ^ uint64(tag)*ones
+	return (x - ones) &^ x & highs
 }
 
 type recentSlot struct {
@@ -95,9 +111,12 @@ func (p place) unlock() { p.mu.Unlock() }
 
 // find returns the slot of key, and which it is; nil if there is none.
 func (p place) find(key []byte) (s *recentSlot, at int) {
-	for i := range p.slots {
-		if p.tags[i] == p.tag && p.slots[i].holds(key) {
-			return &p.slots[i], i
+	for w := range p.tags {
+		for m := p.tags.among(w, p.tag); m != 0; m &= m - 1 {
+			at = 4*w + bits.TrailingZeros64(m)/16
+			if s = &p.slots[at]; s.holds(key) {
+				return s, at
+			}
 		}
 	}
 	return nil, 0
@@ -116,12 +135,12 @@ func (p place) read(key []byte) *recentSlot {
 // late.
 func (p place) victim() *recentSlot {
 	for {
-		at, bit := p.hand, uint8(1)<<p.hand
+		at, bit := p.hand, uint32(1)<<p.hand
 		p.hand = (p.hand + 1) % recentWays
 		read := p.used&bit != 0
 		p.used &^= bit
 		if !read {
-			p.tags[at] = p.tag
+			p.tags.set(at, p.tag)
 			return &p.slots[at]
 		}
 	}
