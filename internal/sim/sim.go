@@ -99,6 +99,9 @@ func Run(t *testing.T, cfg Config) Coverage {
 		r.work = append(r.work, workloads[name]())
 	}
 	r.bubble(t)
+	if tracing() {
+		r.trace(t)
+	}
 	r.check()
 	r.report(t)
 	return r.cover.by
