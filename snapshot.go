@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/store"
+	"github.com/replkv/replkv/transport"
 )
 
 // snapshots is raft's snapshot store. There are no snapshot files: the state
@@ -221,8 +222,12 @@ type snapshotSink struct {
 
 func (k *snapshotSink) ID() string { return k.meta.ID }
 
+// Write is called by raft's main goroutine, so the log is not written meanwhile.
 func (k *snapshotSink) Write(p []byte) (int, error) {
 	if k.pipe == nil {
+		if k.s.covers(k.meta.Index, k.meta.Term) {
+			return 0, transport.ErrCovered
+		}
 		r, w := io.Pipe()
 		k.pipe, k.done = w, make(chan struct{})
 		go func() {
@@ -234,6 +239,19 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 	n, err := k.pipe.Write(p)
 	k.n += int64(n)
 	return n, err
+}
+
+// covers says whether this member has all that is in a snapshot. One that was sent twice
+// may come late; raft would go back to it, and empty the log with all that was
+// acknowledged since (the thesis, figure 5.3, step 6: retain the log, and reply).
+func (s *snapshots) covers(index, term uint64) bool {
+	applied := s.db.state.State().Index
+	if applied >= index {
+		return true
+	}
+	first, err := s.db.guard.FirstIndex()
+	var l raft.Log
+	return err == nil && first <= applied+1 && s.db.guard.GetLog(index, &l) == nil && l.Term == term
 }
 
 var errTrailing = errors.New("snapshot stream goes on after its end")

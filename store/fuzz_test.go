@@ -180,3 +180,12 @@ func FuzzLeaseRow(f *testing.F) {
 		return l.append(nil), err
 	})
 }
+
+func FuzzMemberRow(f *testing.F) {
+	f.Add((&Member{Incarnation: [16]byte{1}, Start: start(300, 77), Sessions: 2, Added: 1 << 40, Promote: true}).append(nil))
+	f.Add((&Member{}).append(nil))
+	fuzzDecoder(f, func(b []byte) ([]byte, error) {
+		m, err := decodeMember(b)
+		return m.append(nil), err
+	})
+}

@@ -160,6 +160,8 @@ func raftStatus(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrTransportShutdown):
 		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(err, ErrCovered):
+		return status.Error(codes.AlreadyExists, err.Error())
 	case errors.Is(err, raft.ErrUnsupportedProtocol):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}

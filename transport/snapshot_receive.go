@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -47,11 +48,18 @@ func (s raftServer) InstallSnapshot(rpc pb.RaftTransport_InstallSnapshotServer) 
 		complete: func() { stall.Reset(s.t.cfg.Timeouts.SnapshotFinish) },
 	}
 	resp, err := submit[*raft.InstallSnapshotResponse](ctx, s.t, cmd, r)
+	if status.Code(err) == codes.AlreadyExists { // raft is in the request's term
+		resp, err = &raft.InstallSnapshotResponse{Term: cmd.Term, Success: true}, nil
+	}
 	if err != nil {
 		return err
 	}
 	return rpc.SendAndClose(encodeSnapshotResponse(resp))
 }
+
+// ErrCovered is what the snapshot store answers raft with that has all of a snapshot
+// already. Whoever sent it is told that it was installed.
+var ErrCovered = errors.New("all of the snapshot is here")
 
 type snapshotMessage struct {
 	m   *pb.InstallSnapshotRequest

@@ -257,7 +257,8 @@ func FuzzBatchOf(f *testing.F) {
 			t.Errorf("got %+v", b)
 		}
 		for _, w := range b.Writes {
-			if w.Op == "" || w.Refused == nil && w.Op != "DeleteRange" && w.Key == "" || w.Op == "Write" && w.Refused == nil {
+			keyed := w.Op == "Set" || w.Op == "Delete"
+			if w.Op == "" || w.Refused == nil && keyed && w.Key == "" || w.Op == "Write" && w.Refused == nil {
 				t.Errorf("got %+v", w)
 			}
 		}

@@ -14,6 +14,8 @@ type Coverage map[string]int
 // What is counted besides the nemesis's harms, which count under their names.
 const (
 	countElections = "elections"
+	countForced    = "snapshots taken by force"
+	countAgain     = "requests sent twice"
 	countSnapshots = "snapshots taken"
 	countSent      = "snapshots sent"
 	countInstalled = "snapshots installed"
@@ -45,6 +47,8 @@ const (
 	countSessions  = "sessions lost"
 	countExpired   = "leases expired"
 	countKept      = "leases kept alive"
+
+	countSnapshotAgain = "whole snapshots sent twice"
 )
 
 // sometimes is what must have happened in a long run of many seeds: else something
@@ -52,7 +56,7 @@ const (
 var sometimes = []string{
 	countElections, countSnapshots, countSent, countInstalled, countLost, countTorn, countUnknown, countUnknownIf, countUnknownOn,
 	countConflicts, countFlips, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
-	countLocks, countSessions, countExpired, countKept,
+	countLocks, countSessions, countExpired, countKept, countForced, countAgain, countSnapshotAgain,
 }
 
 // ManySeeds is how many must have shown everything that should sometimes happen.

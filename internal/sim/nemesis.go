@@ -28,6 +28,8 @@ type nemesis struct {
 	stranded bool        // the engine of a failed disk may have left goroutines
 	changes  chan func() // what is to be done once a change of the table has ended
 	changing bool
+
+	duplicates *duplicates
 }
 
 // victim is what the nemesis knows of a member.
@@ -36,6 +38,7 @@ type victim struct {
 	step    atomic.Int64 // nanoseconds that its clock is wrong by
 	failing bool         // its disk was made to fail
 	ended   bool         // its damage was noticed
+	eager   bool         // next time it is opened, it takes a snapshot after each kilobyte
 }
 
 // undo is the end of some harm.
@@ -72,10 +75,12 @@ var harms = []harm{
 	{"non-voter", 2, (*nemesis).addNonvoter},
 	{"remove", 2, (*nemesis).remove},
 	{"transfer", 2, (*nemesis).transfer},
+	{"snapshots", 1, (*nemesis).snapshotOften},
+	{"duplicate", 2, (*nemesis).duplicate},
 }
 
 func newNemesis(r *run) *nemesis {
-	return &nemesis{r: r, c: r.c, rng: r.cfg.random(streamNemesis), damaged: -1, changes: make(chan func(), 1)}
+	return &nemesis{r: r, c: r.c, rng: r.cfg.random(streamNemesis), damaged: -1, changes: make(chan func(), 1), duplicates: newDuplicates(r)}
 }
 
 // edges gives a member the disk that the nemesis can make fail, and its clock.

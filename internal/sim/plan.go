@@ -33,6 +33,7 @@ const (
 	streamNemesis
 	streamNetwork
 	streamLeases
+	streamDuplicates
 	streamClients = 1000
 )
 

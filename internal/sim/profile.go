@@ -23,6 +23,8 @@ var profiles = []profile{
 	{"crashes and partitions", map[string]int{"crash": 4, "crash at an operation": 2, "partition": 2, "cut off": 2, "ring": 1, "cut one way": 2, "crash all": 1, "restart": 1}},
 	{"disks", map[string]int{"slow disk": 3, "failing disk": 3, "flip": 4, "crash": 2, "crash at an operation": 2, "clock": 1}},
 	{"members", map[string]int{"join": 4, "non-voter": 4, "remove": 4, "transfer": 3, "crash": 2, "cut off": 2, "partition": 1}},
+	{"snapshots", map[string]int{"snapshots": 4, "crash": 2, "partition": 2, "cut off": 3, "duplicate": 2, "remove": 1, "join": 1}},
+	{"duplicates", map[string]int{"duplicate": 6, "cut off": 2, "cut one way": 2, "crash": 2, "delay": 1, "transfer": 1, "snapshots": 1}},
 	{"everything", nil},
 	{"everything, again", nil},
 }

@@ -38,9 +38,7 @@ func (r *run) report(t *testing.T) {
 	}
 	head := b.String()
 	fmt.Fprintf(&b, "\nThe nemesis:\n%s\nWhat the members did:\n%s\nThe history:\n", r.log.all("nemesis"), r.log.all(""))
-	for _, o := range r.hist.ops {
-		fmt.Fprintf(&b, "%9.3fs to %9.3fs %v\n", o.Began.Sub(r.log.began).Seconds(), o.Ended.Sub(r.log.began).Seconds(), o)
-	}
+	r.writeHistory(&b)
 	name := filepath.Join(r.cfg.Out, fmt.Sprintf("replkv-sim-%d.txt", r.cfg.Seed))
 	if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
 		t.Logf("the whole report could not be written: %v", err)

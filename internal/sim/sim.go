@@ -99,6 +99,9 @@ func Run(t *testing.T, cfg Config) Coverage {
 		r.work = append(r.work, workloads[name]())
 	}
 	r.bubble(t)
+	if tracing() {
+		r.trace(t)
+	}
 	r.check()
 	r.report(t)
 	return r.cover.by
@@ -199,6 +202,7 @@ const teardown = 40 * time.Second
 
 // close ends all members; then nothing may be left.
 func (r *run) close() error {
+	r.nemesis.duplicates.close()
 	for _, m := range r.c.Members {
 		if db := m.DB(); db != nil && db.Err() != nil {
 			pause(context.Background(), teardown)
@@ -213,6 +217,8 @@ func (r *run) configure(i int, cfg *replkv.Config) {
 	r.plan.configure(cfg)
 	cfg.Events = r.events(cfg.ID)
 	cfg.Logger = slog.New(memberLog{log: r.log, who: cfg.ID})
+	cfg.PeerDialOptions = append(cfg.PeerDialOptions, r.nemesis.duplicates.options()...)
+	r.nemesis.eager(i, cfg)
 	r.log.add(cfg.ID, "opens")
 }
 

@@ -16,9 +16,11 @@ import (
 // REPLKV_SIM_SEEDS=a-b those, REPLKV_SIM_LENGTH=1m each for so long, and
 // REPLKV_SIM_PROFILE with that profile of harm. REPLKV_SIM_OUT is a directory for
 // reports, with REPLKV_SIM_KEEP those of seeds that passed, too; REPLKV_SIM_COVERAGE a
-// file for the counts.
+// file for the counts; REPLKV_SIM_TRACE prints a hash of what happened.
 func TestSim(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // runs are short, and memory is there
+	if !tracing() { // else there is none, whose workers would come between
+		defer debug.SetGCPercent(debug.SetGCPercent(400)) // runs are short, and memory is there
+	}
 	seeds := seedsToRun(t)
 	cfg := Config{Profile: os.Getenv("REPLKV_SIM_PROFILE"), Out: os.Getenv("REPLKV_SIM_OUT"), Keep: os.Getenv("REPLKV_SIM_KEEP") != ""}
 	if s := os.Getenv("REPLKV_SIM_LENGTH"); s != "" {

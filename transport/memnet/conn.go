@@ -58,7 +58,7 @@ func (n *Network) newLinkLocked(local, remote string) *link {
 		h.random = rand.New(rand.NewPCG(uint64(n.mu.nextPort), uint64(i))) // the same in each run
 		h.readable, h.writable = make(chan struct{}, 1), make(chan struct{}, 1)
 	}
-	n.mu.links[k] = struct{}{}
+	n.mu.links = append(n.mu.links, k)
 	return k
 }
 

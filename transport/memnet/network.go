@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -29,7 +30,7 @@ type Network struct {
 		listeners map[string]*listener
 		paths     map[path]pathState
 		dead      map[string]bool
-		links     map[*link]struct{} // open connections
+		links     []*link // open connections, in the order in which they were made
 		nextPort  int
 		changed   chan struct{} // closed and replaced when any of the above may matter to a dial
 	}
@@ -51,7 +52,6 @@ func New() *Network {
 	n.mu.listeners = make(map[string]*listener)
 	n.mu.paths = make(map[path]pathState)
 	n.mu.dead = make(map[string]bool)
-	n.mu.links = make(map[*link]struct{})
 	n.mu.changed = make(chan struct{})
 	return n
 }
@@ -249,7 +249,7 @@ func (n *Network) setLocked(from, to string, change func(*pathState)) {
 	s := n.mu.paths[p]
 	change(&s)
 	n.mu.paths[p] = s
-	for k := range n.mu.links {
+	for _, k := range n.mu.links {
 		k.set(p, s)
 	}
 }
@@ -262,7 +262,7 @@ func (n *Network) hostsLocked() []string {
 	for addr := range n.mu.listeners {
 		seen[host(addr)] = true
 	}
-	for k := range n.mu.links {
+	for _, k := range n.mu.links {
 		seen[k.ends[0].host], seen[k.ends[1].host] = true, true
 	}
 	var hosts []string
@@ -275,7 +275,7 @@ func (n *Network) hostsLocked() []string {
 func (n *Network) linksOf(h string) (links []*link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for k := range n.mu.links {
+	for _, k := range n.mu.links {
 		if k.ends[0].host == host(h) || k.ends[1].host == host(h) {
 			links = append(links, k)
 		}
@@ -286,7 +286,9 @@ func (n *Network) linksOf(h string) (links []*link) {
 func (n *Network) forget(k *link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.mu.links, k)
+	if i := slices.Index(n.mu.links, k); i >= 0 {
+		n.mu.links = slices.Delete(n.mu.links, i, i+1)
+	}
 }
 
 // Conns returns how many connections are open: for leak checks.

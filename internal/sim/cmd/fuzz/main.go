@@ -1,0 +1,135 @@
+// Command fuzz runs each fuzz target of the module for a while:
+//
+//	go run ./internal/sim/cmd/fuzz -each 5s
+//
+// Targets are found, not listed: every func Fuzz... in a _test.go file. A target that
+// fails leaves its input in testdata/fuzz of its package, as go test does, and makes the
+// exit status 1.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	var f fuzzer
+	flag.DurationVar(&f.each, "each", 5*time.Second, "how long to fuzz each target")
+	flag.DurationVar(&f.most, "most", 2*time.Minute, "how long at most for all, without compiling: each gets less then; 0: no bound")
+	flag.StringVar(&f.only, "run", "", "only targets whose directory/name matches this regular expression")
+	flag.IntVar(&f.workers, "workers", 2, "inputs that are tried at the same time")
+	flag.Parse()
+	if err := f.run(); err != nil {
+		fmt.Fprintln(os.Stderr, "fuzz:", err)
+		os.Exit(1)
+	}
+}
+
+type fuzzer struct {
+	each, most time.Duration
+	only       string
+	workers    int
+	work       string // a directory for test binaries and inputs of interest
+}
+
+// target is a function in a package's directory.
+type target struct{ dir, name string }
+
+var declaration = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+// targets looks below root, but not into modules of their own.
+func targets(root string) (found []target, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root:
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || d.Name() == ".git" {
+				return fs.SkipDir
+			}
+			return nil
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range declaration.FindAllSubmatch(b, -1) {
+			found = append(found, target{filepath.Dir(path), string(m[1])})
+		}
+		return err
+	})
+	return found, err
+}
+
+func (f *fuzzer) run() error {
+	want, err := regexp.Compile(f.only)
+	if err != nil {
+		return err
+	}
+	all, err := targets(".")
+	if err != nil {
+		return err
+	}
+	chosen := slices.DeleteFunc(all, func(t target) bool { return !want.MatchString(t.dir + "/" + t.name) })
+	if len(chosen) == 0 {
+		return errors.New("there is no such target")
+	}
+	if f.most > 0 {
+		f.each = min(f.each, f.most/time.Duration(len(chosen)))
+	}
+	if f.work, err = os.MkdirTemp("", "replkv-fuzz-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(f.work)
+	binaries, failed := map[string]string{}, 0
+	for _, t := range chosen {
+		if binaries[t.dir] == "" {
+			if binaries[t.dir], err = f.compile(t.dir, len(binaries)); err != nil {
+				return err
+			}
+		}
+		inputs, out, err := f.fuzz(binaries[t.dir], t)
+		result := "ok"
+		if err != nil {
+			failed++
+			result = fmt.Sprintf("FAILED: %v\n%s", err, out)
+		}
+		fmt.Printf("%-20s %-18s %10s inputs  %s\n", t.dir, t.name, inputs, result)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d targets failed", failed, len(chosen))
+	}
+	return nil
+}
+
+// compile makes the test binary of a package, with the counters that the fuzzer reads.
+func (f *fuzzer) compile(dir string, i int) (binary string, err error) {
+	binary = filepath.Join(f.work, fmt.Sprintf("%d.test", i))
+	out, err := exec.Command("go", "test", "-c", "-fuzz", ".", "-o", binary, "./"+filepath.ToSlash(dir)).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", dir, err, out)
+	}
+	return binary, nil
+}
+
+var progress = regexp.MustCompile(`execs: (\d+)`)
+
+// fuzz runs a target, and says how many inputs it was given.
+func (f *fuzzer) fuzz(binary string, t target) (inputs string, out []byte, err error) {
+	cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", f.each.String(),
+		"-test.parallel", fmt.Sprint(f.workers), "-test.fuzzcachedir", filepath.Join(f.work, "inputs", t.name), "-test.timeout", (f.each + 5*time.Minute).String())
+	cmd.Dir = t.dir
+	out, err = cmd.CombinedOutput()
+	if m := progress.FindAllSubmatch(out, -1); len(m) > 0 {
+		inputs = string(m[len(m)-1][1])
+	}
+	return inputs, out, err
+}
