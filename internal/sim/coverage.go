@@ -56,7 +56,7 @@ const (
 var sometimes = []string{
 	countElections, countSnapshots, countSent, countInstalled, countLost, countTorn, countUnknown, countUnknownIf, countUnknownOn,
 	countConflicts, countFlips, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
-	countLocks, countSessions, countExpired, countKept, countForced, countAgain, countSnapshotAgain,
+	countLocks, countSessions, countExpired, countKept, countForced, countAgain,
 }
 
 // ManySeeds is how many must have shown everything that should sometimes happen.
