@@ -165,8 +165,12 @@ func (q *entryQueue) work() {
 		if batches == nil {
 			return
 		}
+		began := time.Now()
 		q.propose(batches)
 		q.fly(-1)
+		if p := pace(time.Since(began), q.db.state.Pressure()); p > 0 {
+			pauseFor(q.db.ctx, nil, p)
+		}
 	}
 }
 

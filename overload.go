@@ -58,3 +58,23 @@ func (w *applyWatch) stop() {
 	w.over = true
 	w.timer.Stop()
 }
+
+// maxPace bounds a pause: that a compaction has ended is noticed so soon.
+const maxPace = time.Second
+
+// pace is how long a leader waits after an entry that took so long, while the merging
+// of what is written lags (store.Pressure): the more, the less is written, until both
+// meet. Callers then wait evenly, with more of them in each entry, instead of for
+// seconds when Pebble stops writes.
+//
+// It does nothing for followers whose merging lags more than the leader's own; they
+// stall later than leaders are slowed down. Rejected: a pause in apply, which holds up what is committed, too, and with
+// it reads.
+func pace(took time.Duration, pressure float64) time.Duration {
+	if pressure >= 1 {
+		return maxPace
+	}
+	// With a factor of 1 the depth still rose to where writes stop: a compaction
+	// takes seconds, and only then does the pressure fall.
+	return min(maxPace, time.Duration(4*float64(took)*pressure/(1-pressure)))
+}

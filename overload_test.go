@@ -66,3 +66,29 @@ func TestApplyWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestPace: without pressure nobody waits; the pause rises with it, in proportion to
+// what an entry takes, and has an end.
+func TestPace(t *testing.T) {
+	const took = 2 * time.Millisecond
+	if p := pace(took, 0); p != 0 {
+		t.Errorf("no pressure: %v", p)
+	}
+	before := time.Duration(0)
+	for x := 0.1; x < 1; x += 0.1 {
+		p := pace(took, x)
+		if p <= before || p > maxPace {
+			t.Errorf("pressure %.1f: %v after %v", x, p, before)
+		}
+		if twice := pace(2*took, x); (twice - 2*p).Abs() > time.Microsecond {
+			t.Errorf("pressure %.1f: %v for an entry of %v, %v for one of twice that", x, p, took, twice)
+		}
+		before = p
+	}
+	if p := pace(took, 1); p != maxPace {
+		t.Errorf("writes stop: %v", p)
+	}
+	if p := pace(time.Minute, 0.5); p != maxPace {
+		t.Errorf("a long entry: %v", p)
+	}
+}

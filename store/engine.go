@@ -28,6 +28,8 @@ type engine struct {
 	closeErr error
 	onClose  func() // runs after the db has closed
 	stalled  atomic.Bool
+	depth    atomic.Int32 // sublevels of level 0 when last looked at; see lookAtDepth
+	looks    atomic.Int32 // asked for and not begun
 	tables   atomic.Int64 // begun by flushes and compactions since it was opened
 	failed   *engineFailure
 	// recent goes with the engine: what a reader found in one engine must not be
@@ -84,8 +86,8 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		// Half as many compactions of level 0, each of twice as much: 4 made p99 of
 		// Sets under full load half again as long. Filters keep Gets cheap.
 		L0CompactionThreshold: 8,
-		// Then apply waits, for one compaction of a part of level 0.
-		L0StopWritesThreshold: 24,
+		// Where apply waits; before, leaders write more slowly (Pressure).
+		L0StopWritesThreshold: stopDepth,
 		// A second compaction at once if level 0 fills up or much is due: else
 		// apply waits for one of the lower levels to end before that of level 0 begins.
 		CompactionConcurrencyRange: func() (int, int) { return 1, max(2, min(4, runtime.GOMAXPROCS(0)/2)) },
@@ -130,7 +132,9 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 			if errors.As(i.Err, &errno) {
 				failed.park(fmt.Errorf("state: flush: %w", i.Err))
 			}
+			e.lookAtDepth()
 		},
+		CompactionEnd: func(pebble.CompactionInfo) { e.lookAtDepth() },
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 			stalled.Store(time.Now().UnixNano())
 			e.stalled.Store(true)
