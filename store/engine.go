@@ -20,9 +20,10 @@ import (
 // engine is one open Pebble. Readers hold references, so that an Install can
 // swap engines without waiting for them: a closed Pebble panics.
 type engine struct {
-	db   *pebble.DB
-	dir  string
-	refs atomic.Int64 // invariant: the db is open while refs > 0
+	db      *pebble.DB
+	dir     string
+	refs    atomic.Int64 // invariant: the db is open while refs > 0
+	closing func()       // compactions end, which take as long as they like
 	// closed is closed once the db is; closeErr is valid after that.
 	closed   chan struct{}
 	closeErr error
@@ -73,7 +74,7 @@ const formatVersion = pebble.FormatValueSeparation
 // closed; corrupt, that it met bad data.
 func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(error)) (*engine, error) {
 	failed := &engineFailure{report: failure, ch: make(chan struct{})}
-	fs, opened := disk.ForEngine(o.FS, dir, func(err error) { failed.park(fmt.Errorf("state: %w", err)) })
+	fs, opened, closing := disk.ForEngine(o.FS, dir, func(err error) { failed.park(fmt.Errorf("state: %w", err)) })
 	opts := &pebble.Options{
 		FS:                          fs,
 		Comparer:                    comparer,
@@ -109,10 +110,13 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		return pebble.SpanPolicy{DisableValueSeparationBySuffix: true}, nil, nil
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
-	e := &engine{dir: dir, closed: make(chan struct{}), failed: failed}
+	e := &engine{dir: dir, closing: closing, closed: make(chan struct{}), failed: failed}
 	var stalled atomic.Int64 // when the newest stall began, in Unix nanoseconds
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
+			if errors.Is(err, disk.ErrClosing) {
+				return
+			}
 			o.Logger.Error("state: background error", "error", err)
 			select {
 			case <-failed.ch:
@@ -237,6 +241,7 @@ func (e *engine) release() {
 	case <-e.failed.ch:
 		e.closeErr = ErrEngineLeft
 	default:
+		e.closing()
 		e.closeErr = e.whileWell(e.db.Close)
 	}
 	if e.onClose != nil {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -28,20 +29,27 @@ import (
 //
 // So pebble.Open may not return, and leave the directory locked until the
 // process ends.
-func ForEngine(fs FS, dir string, fatal func(error)) (out FS, opened func()) {
+//
+// And its Close waits for compactions, which may take long; from closing on, tables
+// fail with ErrClosing.
+func ForEngine(fs FS, dir string, fatal func(error)) (out FS, opened, closing func()) {
 	e := &forEngine{FS: fs, dir: dir, fatal: fatal}
 	if names, err := fs.List(dir); err == nil && slices.ContainsFunc(names, isTable) {
 		e.tables.Store(true)
 	}
-	return e, func() { e.opened.Store(true) }
+	return e, func() { e.opened.Store(true) }, func() { e.closing.Store(true) }
 }
+
+// ErrClosing ends what flushes and compactions write when an engine closes.
+var ErrClosing = errors.New("the engine closes")
 
 type forEngine struct {
 	FS
-	dir    string
-	fatal  func(error)
-	tables atomic.Bool // there is one
-	opened atomic.Bool
+	dir     string
+	fatal   func(error)
+	tables  atomic.Bool // there is one
+	opened  atomic.Bool
+	closing atomic.Bool
 }
 
 const markerPrefix = "marker."
@@ -78,7 +86,7 @@ func (e *forEngine) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 		f = &engineFile{f, e}
 	}
 	if isTable(base) {
-		f = newTableFile(f, e.FS, c)
+		f = newTableFile(f, e.FS, c, &e.closing)
 	}
 	return f, nil
 }

@@ -24,10 +24,11 @@ import (
 // of the members of one process.
 type tableFile struct {
 	vfs.File
-	turns *turns // nil: it does not take turns
-	flush bool
-	mine  bool // it has one of turns
-	left  int  // bytes until the next turn
+	closing *atomic.Bool // the engine's
+	turns   *turns       // nil: it does not take turns
+	flush   bool
+	mine    bool // it has one of turns
+	left    int  // bytes until the next turn
 }
 
 // turns are those of all stores of the process: it is its processors that are
@@ -50,8 +51,8 @@ const (
 
 // newTableFile takes turns on real disks only: a disk in memory may be that of
 // a test in virtual time, which would stand still while it waits for another's.
-func newTableFile(f vfs.File, fs FS, c vfs.DiskWriteCategory) *tableFile {
-	t := &tableFile{File: f, flush: c == flushCategory}
+func newTableFile(f vfs.File, fs FS, c vfs.DiskWriteCategory, closing *atomic.Bool) *tableFile {
+	t := &tableFile{File: f, closing: closing, flush: c == flushCategory}
 	if vfs.Root(fs) == vfs.Default {
 		t.turns = tableTurns
 	}
@@ -63,6 +64,9 @@ const flushCategory = "pebble-memtable-flush"
 
 // Write writes a block.
 func (f *tableFile) Write(p []byte) (int, error) {
+	if f.closing.Load() {
+		return 0, ErrClosing
+	}
 	if f.left <= 0 && f.turns != nil {
 		f.pass()
 		f.take()

@@ -3,6 +3,7 @@ package disk
 import (
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ func table(t *testing.T, name string, turns *turns) *tableFile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tableFile{File: f, turns: turns}
+	return &tableFile{File: f, closing: new(atomic.Bool), turns: turns}
 }
 
 // TestTurns: a table waits while another is written, but not for ever.
@@ -117,7 +118,7 @@ func TestFlushesFirst(t *testing.T) {
 func TestTurnsOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	for fs, takes := range map[FS]bool{vfs.Default: true, vfs.NewMem(): false} {
-		e, _ := ForEngine(fs, dir, func(err error) { t.Error(err) })
+		e, _, _ := ForEngine(fs, dir, func(err error) { t.Error(err) })
 		if err := fs.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func Open(dir string, o Options) (*Log, error) {
 
 func (l *Log) open(dir string) (err error) {
 	defer l.engine.survive(&err)
-	fs, opened := disk.ForEngine(l.opts.FS, dir, l.engine.strand)
+	fs, opened, _ := disk.ForEngine(l.opts.FS, dir, l.engine.strand)
 	db, err := pebble.Open(dir, l.engine.options(fs))
 	if err != nil {
 		return disk.OpenError(err)
