@@ -12,7 +12,8 @@ import (
 )
 
 // TestCloseEndsCompactions: Close does not wait for compactions, which may take
-// minutes, and what they would have written is not missed.
+// TestCloseEndsCompactions: Close does not wait for compactions, which may take
+// minutes, but for a write of theirs; and what they would have written is not missed.
 func TestCloseEndsCompactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := faultfs.New(disk.NewMem())
@@ -31,7 +32,7 @@ func TestCloseEndsCompactions(t *testing.T) {
 			}
 		}
 		e := s.eng.Load()
-		fs.SetFault(faultfs.Slow(time.Second, func(o faultfs.Op) bool {
+		fs.SetFault(faultfs.Slow(time.Minute, func(o faultfs.Op) bool {
 			return o.Kind == faultfs.Write && strings.HasSuffix(o.Path, ".sst") && e.db.Metrics().Compact.NumInProgress > 0
 		}))
 		for i := 0; e.db.Metrics().Compact.NumInProgress == 0; i++ {
@@ -44,7 +45,7 @@ func TestCloseEndsCompactions(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > 2*time.Minute {
 			t.Errorf("Close took %v", took)
 		}
 		fs.SetFault(nil)
