@@ -242,7 +242,7 @@ func countPair(t *testing.T, h *crashHistory) int {
 
 func crashPoints() int {
 	if testing.Short() {
-		return 40
+		return 12
 	}
 	return 400
 }

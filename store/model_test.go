@@ -319,7 +319,7 @@ func randomScript(rng *rand.Rand, entries int) *script {
 func TestMetamorphic(t *testing.T) {
 	seeds := 40
 	if testing.Short() {
-		seeds = 8
+		seeds = 4
 	}
 	base := rand.Uint64()
 	for i := range seeds {

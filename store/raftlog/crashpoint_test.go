@@ -156,7 +156,7 @@ func lives(t *testing.T, fault faultfs.Fault, most int) (wrong int) {
 
 func crashPoints() int {
 	if testing.Short() {
-		return 40
+		return 12
 	}
 	return 400
 }
