@@ -72,6 +72,7 @@ var harms = []harm{
 	{"non-voter", 2, (*nemesis).addNonvoter},
 	{"remove", 2, (*nemesis).remove},
 	{"transfer", 2, (*nemesis).transfer},
+	{"stall", 2, (*nemesis).stall},
 }
 
 func newNemesis(r *run) *nemesis {

@@ -21,14 +21,14 @@ var ofReads = []mutant{
 		file: "reader.go",
 		old:  "p != nil && p.stamp >= round {",
 		new:  "p != nil && p.stamp+1 >= round {",
-		by:   trial{profile: "partitions", why: stale},
+		by:   trial{pkg: ".", run: "^TestConfirmationIsOfItsRound$", why: `in round \d+: \d yes`},
 	},
 	{
 		name: "an answer counts for the round in which it comes",
 		file: "reader.go",
 		old:  "p.stamp, p.term, p.voter = stamp, term, voter",
 		new:  "p.stamp, p.term, p.voter = c.round, term, voter",
-		by:   trial{profile: "partitions", why: stale},
+		by:   trial{pkg: ".", run: "^TestConfirmationIsOfItsRound$", why: `in round \d+: \d yes`},
 	},
 	{
 		name: "a read does not wait for the applied index",
