@@ -73,6 +73,7 @@ var harms = []harm{
 	{"remove", 2, (*nemesis).remove},
 	{"transfer", 2, (*nemesis).transfer},
 	{"stall", 2, (*nemesis).stall},
+	{"lag", 2, (*nemesis).lag},
 }
 
 func newNemesis(r *run) *nemesis {
