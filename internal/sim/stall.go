@@ -26,7 +26,7 @@ func (n *nemesis) stall() string {
 	v.SetFault(faultfs.Slow(d, slowable))
 	n.c.Partition([]int{i}, n.others(i))
 	n.pending = append(n.pending, undo{time.Now().Add(d), what + " goes on", func() {
-		n.c.Net.Heal()
+		n.healNetwork()
 		if !n.members[i].failing {
 			v.SetFault(n.usual())
 		}
