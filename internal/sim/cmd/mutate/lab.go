@@ -220,7 +220,7 @@ func (r *result) says(t trial, why *regexp.Regexp) (line string, found bool) {
 		switch {
 		case strings.HasPrefix(s, "panic: "), strings.HasPrefix(s, "fatal error: "):
 			return short(s), false // a hang, or a crash: not what a checker says
-		case t.sim() && !strings.HasPrefix(s, "FAILED: "), s == "":
+		case t.sim() && !strings.HasPrefix(s, "FAILED: "), s == "", strings.HasPrefix(s, "=== "), strings.HasPrefix(s, "--- "):
 		default:
 			lines = append(lines, s)
 		}

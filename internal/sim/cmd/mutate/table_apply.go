@@ -7,14 +7,14 @@ var ofApply = []mutant{
 		file: "store/head.go",
 		old:  "slices.SortFunc(out, func(a, b *overlayRow) int { return slices.Compare(a.key, b.key) })\n\treturn out",
 		new:  "slices.SortFunc(out, func(a, b *overlayRow) int { return 0 })\n\treturn out",
-		by:   trial{pkg: "store", run: "^TestGrouping$|^TestMetamorphic$", why: `.`},
+		by:   trial{pkg: "store", run: "^TestGrouping$|^TestMetamorphic$", why: asserted},
 	},
 	{
 		name: "apply depends on where Pebble batches end",
 		file: "store/txn.go",
 		old:  "rows++\n\t\t\tbytes += x.bytes",
 		new:  "bytes += 0 * x.bytes",
-		by:   trial{pkg: "store", run: "^TestUnchangedWhateverBatches$", why: `.`},
+		by:   trial{pkg: "store", run: "^TestUnchangedWhateverBatches$", why: asserted},
 	},
 	{
 		name: "apply depends on what the table of recent rows happens to hold",
@@ -81,6 +81,6 @@ var ofTheSweep = []mutant{
 		file: "store/sweep.go",
 		old:  "if begins > w.target {\n\t\t\tbreak\n\t\t}",
 		new:  "if begins > w.target+1 {\n\t\t\tbreak\n\t\t}",
-		by:   trial{pkg: "store", run: "^TestSweep|^TestMetamorphic$", why: `.`},
+		by:   trial{pkg: "store", run: "^TestSweep|^TestMetamorphic$", why: asserted},
 	},
 }

@@ -78,10 +78,10 @@ var ofSnapshots = []mutant{
 		by:   trial{profile: "partitions", why: differ + "|" + stale},
 	},
 	{
-		name: "CURRENT is written before the new state's directory is durable",
-		file: "store/install.go",
-		old:  "if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir), disk.SyncDir(fs, s.dir)); err != nil {",
-		new:  "if err := errors.Join(fs.RemoveAll(dir), fs.Rename(in.dir, dir)); err != nil {",
+		name: "a small file is renamed into its place without a sync",
+		file: "store/disk/disk.go",
+		old:  "err = f.Sync()",
+		new:  "err = nil",
 		by:   trial{pkg: "store", run: "^TestCrashPoints$", why: `crash \d+ after operation`},
 	},
 }

@@ -88,6 +88,6 @@ var ofTransactions = []mutant{
 		file: "store/txn.go",
 		old:  "a.over.cut(staged)",
 		new:  "a.over.cut(len(a.over.rows))",
-		by:   trial{pkg: "store", run: "^TestTxnTooLarge$|^TestMetamorphic$", why: `.`},
+		by:   trial{pkg: "store", run: "^TestTxnTooLarge$|^TestMetamorphic$", why: asserted},
 	},
 }
