@@ -107,7 +107,7 @@ var ofReplication = []mutant{
 		file: "transport/ahead.go",
 		old:  "a.term, a.index, a.asked = req.Term, 0, 0",
 		new:  "a.term, a.asked = req.Term, 0",
-		by:   trial{profile: "partitions", why: gone + "|" + differ},
+		by:   trial{pkg: "transport", run: "^TestAnotherTermForgetsWhatWasSentAhead$", why: asserted},
 	},
 	{
 		name: "entries sent ahead are said to be committed",
@@ -128,6 +128,6 @@ var ofReplication = []mutant{
 		file: "entries.go",
 		old:  "errors.Is(err, raft.ErrLeadershipTransferInProgress)\n}",
 		new:  "errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrLeadershipLost)\n}",
-		by:   trial{profile: "partitions", why: `not done, and is at|` + twice},
+		by:   trial{pkg: ".", run: "^TestWhatIsCertainlyNotDone$", why: `certainly not done`},
 	},
 }

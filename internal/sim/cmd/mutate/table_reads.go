@@ -49,6 +49,6 @@ var ofReads = []mutant{
 		file: "reader.go",
 		old:  "r.fresh.note(readPoint{asked, b.index}, r.db.state.State().Index)",
 		new:  "r.fresh.note(readPoint{asked.Add(time.Since(asked)), b.index}, r.db.state.State().Index)",
-		by:   trial{profile: "slow network", why: stale},
+		by:   trial{pkg: "replkvtest", run: "^TestMaxStalenessIsOfTheQuestion$", why: `acknowledged .* ago`},
 	},
 }
