@@ -42,7 +42,7 @@ var ofSessions = []mutant{
 		file: "client/batch.go",
 		old:  "again := lost && e.Outcome == kv.OutcomeNotDone\n",
 		new:  "again := lost && e.Outcome == kv.OutcomeNotDone || e.Outcome == kv.OutcomeUnknown\n",
-		by:   trial{profile: "partitions", why: twice},
+		by:   trial{pkg: "client", run: "^TestAWriteInDoubtIsSentAgain$|^TestARefusalDoesNotEndADoubt$|^TestExactlyOnce$", why: asserted},
 	},
 	{
 		name: "a later attempt that was refused makes an unknown outcome one not done",
