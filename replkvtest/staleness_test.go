@@ -62,7 +62,7 @@ func TestMaxStalenessIsOfTheQuestion(t *testing.T) {
 			t.Fatal(err)
 		}
 		const late = electionTimeout / 4
-		c.in.Net.Delay(c.in.Members[lead].Host(), c.in.Members[away].Host(), late)
+		c.in.Delay(lead, away, late)
 		answered := make(chan error, 1)
 		go func() {
 			_, err := c.DB(away).Get(t.Context(), "k")

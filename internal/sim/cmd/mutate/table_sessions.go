@@ -49,7 +49,7 @@ var ofSessions = []mutant{
 		file: "forward.go",
 		old:  "maybe = maybe || !a.notDone\n",
 		new:  "maybe = !a.notDone\n",
-		by:   trial{profile: "partitions", why: `not done, and is at`},
+		by:   trial{pkg: "replkvtest", run: "^TestARefusalDoesNotEndADoubt$", why: `the outcome of what was done`},
 	},
 }
 
