@@ -24,13 +24,6 @@ var ofApply = []mutant{
 		by:   trial{profile: "crashes", why: differ + "|not linearizable"},
 	},
 	{
-		name: "a row of another term's clock decides which session goes",
-		file: "store/apply.go",
-		old:  "a.st.TimeMillis = max(a.st.TimeMillis, env.TimeMillis)",
-		new:  "a.st.TimeMillis = env.TimeMillis",
-		by:   trial{profile: "disks", why: differ},
-	},
-	{
 		name: "a reader adds a row that is not the newest to the table of recent rows",
 		file: "store/recent.go",
 		old:  "case s == nil && (t.newest > committed || t.changes != set.changes):",
