@@ -26,7 +26,9 @@ type writer struct {
 	// wg has those that send. It is added to under mu, and not once closed is set.
 	wg sync.WaitGroup
 
-	opening sync.Mutex // held while a session is opened; before mu
+	// opening, of capacity 1, is full while a session is opened. A channel, since that
+	// is an RPC: who waits for a mutex makes virtual time stand still, and the RPC with it.
+	opening chan struct{}
 
 	mu      sync.Mutex // protects the fields below, and those of writes and batches
 	closed  bool
@@ -68,7 +70,9 @@ type written struct {
 	err *kv.Error
 }
 
-func (w *writer) init(c *Client) { w.c, w.open = c, make(map[uint64]bool) }
+func (w *writer) init(c *Client) {
+	w.c, w.open, w.opening = c, make(map[uint64]bool), make(chan struct{}, 1)
+}
 
 // close lets no more writes in. Those that are in are answered by their senders,
 // which find the client closed.
@@ -234,8 +238,8 @@ func (w *writer) detach(ctx context.Context, until time.Time) (context.Context, 
 // openSession opens a session, unless another sender just did. It goes on when
 // callers leave: the next will want it. If it fails, those who wait hear of it.
 func (w *writer) openSession() {
-	w.opening.Lock()
-	defer w.opening.Unlock()
+	w.opening <- struct{}{}
+	defer func() { <-w.opening }()
 	w.mu.Lock()
 	if w.session != nil || len(w.queue) == 0 {
 		w.mu.Unlock()

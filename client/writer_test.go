@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -351,6 +352,33 @@ func TestALeaverDoesNotEndTheOpening(t *testing.T) {
 	if err := <-got; err != nil || f.Calls("OpenSession") != 1 {
 		t.Errorf("who stayed: %v, %d openings", err, f.Calls("OpenSession"))
 	}
+}
+
+// Two senders want a session, and to open one takes time, which passes in a bubble,
+// too: nobody waits for a mutex.
+func TestAnOpeningTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f := one(t, Config{})
+		f.Before = func(ctx context.Context, op string) error {
+			if op == "OpenSession" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for i := range 2 {
+			wg.Go(func() {
+				if _, err := c.Set(t.Context(), fmt.Sprint(i), nil); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		if n := f.Calls("OpenSession"); n != 1 {
+			t.Errorf("%d openings", n)
+		}
+	})
 }
 
 // No more than a window of batches is above one that is not answered: the fake

@@ -47,3 +47,40 @@ func TestMaxStaleness(t *testing.T) {
 		}
 	})
 }
+
+// TestMaxStalenessIsOfTheQuestion: a read index that comes late says nothing of what was
+// acknowledged while it was on its way.
+func TestMaxStalenessIsOfTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		lead := c.Leader()
+		away := (lead + 1) % 3
+		if _, err := c.DB(lead).Set(t.Context(), "k", []byte("old")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.DB(away).Get(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		const late = electionTimeout / 4
+		c.in.Delay(lead, away, late)
+		answered := make(chan error, 1)
+		go func() {
+			_, err := c.DB(away).Get(t.Context(), "k")
+			answered <- err
+		}()
+		time.Sleep(late / 4) // the leader has answered
+		if _, err := c.DB(lead).Set(t.Context(), "k", []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged := time.Now()
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
+		if item, err := c.DB(away).Get(t.Context(), "k", replkv.Local()); err != nil || string(item.Value) != "old" {
+			t.Errorf("%q, %v: the test shows nothing", item.Value, err)
+		}
+		if item, err := c.DB(away).Get(t.Context(), "k", replkv.MaxStaleness(time.Since(acknowledged))); err != nil || string(item.Value) != "new" {
+			t.Errorf("%q, %v, acknowledged %v ago", item.Value, err, time.Since(acknowledged))
+		}
+	})
+}

@@ -7,7 +7,7 @@ import (
 
 const longestCut = 6 * time.Second
 
-func (n *nemesis) healLater() { n.later(longestCut, "heals the network", n.c.Net.Heal) }
+func (n *nemesis) healLater() { n.later(longestCut, "heals the network", n.healNetwork) }
 
 // partition splits the cluster in two.
 func (n *nemesis) partition() string {

@@ -24,6 +24,7 @@ type nemesis struct {
 
 	members  []*victim
 	pending  []undo
+	lags     int         // the member that is cut off until it needs a snapshot; -1: none
 	damaged  int         // the member whose disk is not to be trusted; -1: none
 	stranded bool        // the engine of a failed disk may have left goroutines
 	changes  chan func() // what is to be done once a change of the table has ended
@@ -75,12 +76,14 @@ var harms = []harm{
 	{"non-voter", 2, (*nemesis).addNonvoter},
 	{"remove", 2, (*nemesis).remove},
 	{"transfer", 2, (*nemesis).transfer},
+	{"stall", 2, (*nemesis).stall},
+	{"lag", 2, (*nemesis).lag},
 	{"snapshots", 1, (*nemesis).snapshotOften},
 	{"duplicate", 2, (*nemesis).duplicate},
 }
 
 func newNemesis(r *run) *nemesis {
-	return &nemesis{r: r, c: r.c, rng: r.cfg.random(streamNemesis), damaged: -1, changes: make(chan func(), 1), duplicates: newDuplicates(r)}
+	return &nemesis{r: r, c: r.c, rng: r.cfg.random(streamNemesis), damaged: -1, lags: -1, changes: make(chan func(), 1), duplicates: newDuplicates(r)}
 }
 
 // edges gives a member the disk that the nemesis can make fail, and its clock.
@@ -181,6 +184,7 @@ func (n *nemesis) harm() {
 				n.note("%s: %s", h.name, what)
 				n.r.count(h.name)
 			}
+			n.cutLagging() // another partition replaces the one before
 			return
 		}
 	}

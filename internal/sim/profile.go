@@ -18,9 +18,9 @@ func (p *profile) weight(h harm) int {
 // A seed picks one of these, so that some runs have one kind of harm only.
 var profiles = []profile{
 	{"crashes", map[string]int{"crash": 6, "crash all": 1, "crash at an operation": 4, "restart": 1}},
-	{"partitions", map[string]int{"partition": 3, "cut off": 3, "ring": 2, "cut one way": 3, "reset": 2}},
+	{"partitions", map[string]int{"partition": 3, "cut off": 3, "ring": 2, "cut one way": 3, "reset": 2, "stall": 3, "lag": 3}},
 	{"slow network", map[string]int{"delay": 4, "narrow": 2, "reset": 3, "cut off": 1}},
-	{"crashes and partitions", map[string]int{"crash": 4, "crash at an operation": 2, "partition": 2, "cut off": 2, "ring": 1, "cut one way": 2, "crash all": 1, "restart": 1}},
+	{"crashes and partitions", map[string]int{"crash": 4, "crash at an operation": 2, "partition": 2, "cut off": 2, "ring": 1, "cut one way": 2, "crash all": 1, "restart": 1, "stall": 1, "lag": 1}},
 	{"disks", map[string]int{"slow disk": 3, "failing disk": 3, "flip": 4, "crash": 2, "crash at an operation": 2, "clock": 1}},
 	{"members", map[string]int{"join": 4, "non-voter": 4, "remove": 4, "transfer": 3, "crash": 2, "cut off": 2, "partition": 1}},
 	{"snapshots", map[string]int{"snapshots": 4, "crash": 2, "partition": 2, "cut off": 3, "duplicate": 2, "remove": 1, "join": 1}},
