@@ -76,5 +76,5 @@ func pace(took time.Duration, pressure float64) time.Duration {
 	}
 	// With a factor of 1 the depth still rose to where writes stop: a compaction
 	// takes seconds, and only then does the pressure fall.
-	return min(maxPace, time.Duration(4*float64(took)*pressure/(1-pressure)))
+	return time.Duration(min(float64(maxPace), 4*float64(took)*pressure/(1-pressure)))
 }

@@ -75,7 +75,7 @@ func TestPace(t *testing.T) {
 		t.Errorf("no pressure: %v", p)
 	}
 	before := time.Duration(0)
-	for x := 0.1; x < 1; x += 0.1 {
+	for x := 0.1; x < 0.95; x += 0.1 {
 		p := pace(took, x)
 		if p <= before || p > maxPace {
 			t.Errorf("pressure %.1f: %v after %v", x, p, before)
@@ -85,8 +85,10 @@ func TestPace(t *testing.T) {
 		}
 		before = p
 	}
-	if p := pace(took, 1); p != maxPace {
-		t.Errorf("writes stop: %v", p)
+	for _, x := range []float64{1 - 1e-9, 1} {
+		if p := pace(took, x); p != maxPace {
+			t.Errorf("full pressure, %v: %v", x, p)
+		}
 	}
 	if p := pace(time.Minute, 0.5); p != maxPace {
 		t.Errorf("a long entry: %v", p)
