@@ -16,7 +16,7 @@ import (
 // table while they are written, never see less than was applied before they
 // began.
 func TestReadsNeverGoBack(t *testing.T) {
-	const keys, writes = 3 * recentWays, 500 * recentWays
+	const keys, writes = 3 * recentWays, 150 * recentWays
 	l := newLoader(t, largeCache)
 	small := newRecent(1, 64*10) // room for some of the values
 	l.s.eng.Load().recent = small

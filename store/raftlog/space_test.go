@@ -12,6 +12,9 @@ import (
 // TestSpace: a log that is truncated from the front does not grow on disk, and
 // its entries are not written again and again.
 func TestSpace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 300 MB: a minute and a half under the race detector")
+	}
 	l, err := Open("dir", Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
