@@ -28,14 +28,14 @@ var ofMembers = []mutant{
 		file: "membership.go",
 		old:  "if why := m.lacks(id); why != \"\" {",
 		new:  "if why := m.lacks(id); why == \"?\" {",
-		by:   trial{pkg: "replkvtest", run: "^TestUnsafeChanges$|^TestAddVoter$", why: asserted},
+		by:   trial{pkg: "replkvtest", run: "^TestAddVoterGivesUp$", why: asserted},
 	},
 	{
 		name: "a directory that is another's is accepted",
 		file: "store/member.go",
 		old:  "case c.Incarnation != m.Incarnation:",
 		new:  "case c.Incarnation == none:",
-		by:   trial{pkg: "replkvtest", run: "^TestWipedMember$", why: `is not refused`},
+		by:   trial{pkg: "store", run: "^TestMemberIdentity$", why: asserted},
 	},
 	{
 		name: "a removed member comes back",
