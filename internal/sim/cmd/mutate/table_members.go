@@ -41,7 +41,7 @@ var ofMembers = []mutant{
 		name: "a removed member comes back",
 		file: "store/member.go",
 		old:  "case !known, m.Added > c.Since:",
-		new:  "case !known && m.Added > c.Since:",
-		by:   trial{pkg: "replkvtest", run: "^TestRemovedDirectory$", why: `is not refused`},
+		new:  "case !known:",
+		by:   trial{pkg: "store", run: "^TestMemberIdentity$", why: asserted},
 	},
 }
