@@ -108,7 +108,10 @@ func (r *record) loop(ctx, busy context.Context, rng *rand.Rand, db *replkv.DB) 
 		s := &r.spans[len(r.spans)-1]
 		s.changes, s.at = append(s.changes, c), max(s.at, c.Revision)
 		r.mu.Unlock()
-		if r.slow {
+		switch {
+		case r.slow && rng.IntN(60) == 0: // its queue runs over meanwhile
+			pause(busy, time.Duration(5+rng.IntN(10))*time.Second)
+		case r.slow:
 			pause(busy, time.Duration(rng.IntN(40))*time.Millisecond)
 		}
 		if r.wander && rng.IntN(100) == 0 {
