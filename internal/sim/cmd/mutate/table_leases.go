@@ -28,7 +28,7 @@ var ofLeases = []mutant{
 		file: "internal/lease/lessor.go",
 		old:  "if e.logged == e.TTL {",
 		new:  "if e.logged > 0 {",
-		by:   trial{profile: "crashes", why: `is gone .* before its time`},
+		by:   trial{pkg: "internal/lease", run: "^TestTellsTheLog$|^TestKeepAliveWhileTheLogIsTold$|^TestFailedRound$|^TestResetThenTold$", why: `answered`},
 	},
 	{
 		name: "a keep-alive is answered by a leader that was deposed",
