@@ -68,8 +68,8 @@ const maxPace = time.Second
 // seconds when Pebble stops writes.
 //
 // It does nothing for followers whose merging lags more than the leader's own; they
-// stall later than leaders are slowed down. Rejected: a pause in apply, which holds up what is committed, too, and with
-// it reads.
+// stall later than leaders are slowed down. Rejected: a pause in apply, which holds up
+// what is committed, too, and with it reads.
 func pace(took time.Duration, pressure float64) time.Duration {
 	if pressure >= 1 {
 		return maxPace
