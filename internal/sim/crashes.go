@@ -103,7 +103,7 @@ func (n *nemesis) crashAt() string {
 // restart is a shutdown in good order.
 func (n *nemesis) restart() string {
 	i, ok := n.victim()
-	if !ok || !n.spare() {
+	if !ok || !n.spare() || n.members[i].slow > 0 {
 		return ""
 	}
 	what := n.name(i)

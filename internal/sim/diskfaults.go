@@ -26,15 +26,23 @@ func (n *nemesis) slowDisk() string {
 	if !ok || n.members[i].failing {
 		return ""
 	}
-	v, most := n.members[i].disk, n.r.plan.election
-	d := time.Duration(1 + n.rng.Int64N(int64(most)))
-	v.SetFault(faultfs.Slow(d, slowable))
-	n.later(longestCut, "the disk of "+n.c.Members[i].ID+" is fast again", func() {
-		if !n.members[i].failing {
-			v.SetFault(n.usual())
-		}
-	})
+	d := time.Duration(1 + n.rng.Int64N(int64(n.r.plan.election)))
+	n.later(longestCut, "the disk of "+n.c.Members[i].ID+" is fast again", n.slowed(i, faultfs.Slow(d, slowable)))
 	return fmt.Sprintf("%s, %v for a sync", n.name(i), d)
+}
+
+// slowed gives the disk of member i a fault that makes it slow, until well is called.
+func (n *nemesis) slowed(i int, fault faultfs.Fault) (well func()) {
+	v := n.members[i]
+	disk := v.disk
+	v.slow++
+	disk.SetFault(fault)
+	return func() {
+		v.slow--
+		if !v.failing {
+			disk.SetFault(n.usual())
+		}
+	}
 }
 
 // failingDisk answers errors until the member has stopped and its machine was repaired.

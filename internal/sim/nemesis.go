@@ -38,6 +38,7 @@ type victim struct {
 	disk    *faultfs.FS  // of its newest start
 	step    atomic.Int64 // nanoseconds that its clock is wrong by
 	failing bool         // its disk was made to fail
+	slow    int          // harms by which its disk is slow or stands still: Close would give up on it
 	ended   bool         // its damage was noticed
 	eager   bool         // next time it is opened, it takes a snapshot after each kilobyte
 }

@@ -22,14 +22,19 @@ func (n *nemesis) stall() string {
 	}
 	// An election takes the others one and a half times the timeout, mostly.
 	d := 3*n.r.plan.election + time.Duration(n.rng.Int64N(int64(n.r.plan.election)))
-	v, what := n.members[i].disk, n.name(i)
-	v.SetFault(faultfs.Slow(d, slowable))
+	what := n.name(i)
+	goOn := make(chan struct{})
+	well := n.slowed(i, func(o faultfs.Op) error {
+		if slowable(o) {
+			<-goOn
+		}
+		return nil
+	})
 	n.c.Partition([]int{i}, n.others(i))
 	n.pending = append(n.pending, undo{time.Now().Add(d), what + " goes on", func() {
 		n.healNetwork()
-		if !n.members[i].failing {
-			v.SetFault(n.usual())
-		}
+		well()
+		close(goOn)
 	}})
 	return fmt.Sprintf("%s, for %v", what, d)
 }
