@@ -168,7 +168,7 @@ func (q *entryQueue) work() {
 		began := time.Now()
 		q.propose(batches)
 		q.fly(-1)
-		if p := pace(time.Since(began), q.db.state.Pressure()); p > 0 {
+		if p := q.db.pace(time.Since(began)); p > 0 {
 			pauseFor(q.db.ctx, nil, p)
 		}
 	}

@@ -327,7 +327,7 @@ func (db *DB) openTransport() (err error) {
 		Resolve: db.peers.resolve, CheckPeer: db.checkPeer, CheckVote: db.checkVote,
 		Dial: db.cfg.Dial, DialOptions: db.cfg.PeerDialOptions,
 		TLS: db.cfg.PeerTLS, PeerID: db.cfg.PeerID, Insecure: db.cfg.InsecurePeers || db.cfg.Addr == "",
-		Handler: peerHandler{db}, Unapplied: db.unapplied, Logger: db.log,
+		Handler: peerHandler{db}, Unapplied: db.unapplied, Pace: db.pace, Logger: db.log,
 		OverQuota: db.quota.verdict, HearQuota: db.quota.hear,
 		Timeouts: transport.Timeouts{Heartbeat: db.cfg.ElectionTimeout, Confirm: db.cfg.ElectionTimeout,
 			// The calls' own deadlines bound these; this one is for requests that nobody waits for.

@@ -62,14 +62,16 @@ func (w *applyWatch) stop() {
 // maxPace bounds a pause: that a compaction has ended is noticed so soon.
 const maxPace = time.Second
 
-// pace is how long a leader waits after an entry that took so long, while the merging
-// of what is written lags (store.Pressure): the more, the less is written, until both
-// meet. Callers then wait evenly, with more of them in each entry, instead of for
-// seconds when Pebble stops writes.
+// pace is how long a leader waits after an entry that took so long, and a follower with
+// its answer to one, while the merging of what is written lags (store.Pressure): the
+// more, the less is written, until both meet. Callers then wait evenly, with more of
+// them in each entry, instead of for seconds when Pebble stops writes.
 //
-// It does nothing for followers whose merging lags more than the leader's own; they
-// stall later than leaders are slowed down. Rejected: a pause in apply, which holds up
-// what is committed, too, and with it reads.
+// Followers wait, too, since theirs may lag more than the leader's: else those stop at
+// the end, and where a quorum needs them, all callers time out. So a quorum is as slow
+// as the disks of its members, and a follower that no quorum needs slows down nobody.
+//
+// Rejected: a pause in apply, which holds up what is committed, too, and with it reads.
 func pace(took time.Duration, pressure float64) time.Duration {
 	if pressure >= 1 {
 		return maxPace
@@ -78,3 +80,5 @@ func pace(took time.Duration, pressure float64) time.Duration {
 	// takes seconds, and only then does the pressure fall.
 	return time.Duration(min(float64(maxPace), 4*float64(took)*pressure/(1-pressure)))
 }
+
+func (db *DB) pace(took time.Duration) time.Duration { return pace(took, db.state.Pressure()) }

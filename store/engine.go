@@ -30,7 +30,7 @@ type engine struct {
 	onClose  func() // runs after the db has closed
 	stalled  atomic.Bool
 	depth    atomic.Int32 // sublevels of level 0 when last looked at; see lookAtDepth
-	looks    atomic.Int32 // asked for and not begun
+	looking  sync.Mutex   // an older look does not overwrite a newer one
 	tables   atomic.Int64 // begun by flushes and compactions since it was opened
 	failed   *engineFailure
 	// recent goes with the engine: what a reader found in one engine must not be
@@ -158,6 +158,7 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 	opened()
 	e.db = db
 	e.refs.Store(1)
+	e.lookAtDepth()
 	return e, nil
 }
 

@@ -8,9 +8,9 @@ const (
 	easyDepth = 10
 	// fullDepth is full pressure.
 	fullDepth = 24
-	// stopDepth is where Pebble stops writes until a compaction has ended: for
-	// seconds, if much is to be merged with it. Followers, whom no pressure slows down,
-	// have so much room for theirs to take longer than the leader's.
+	// stopDepth is where Pebble stops writes until a compaction has ended: for seconds,
+	// if much is to be merged with it. Far off, since who is told of the pressure goes
+	// on with what is under way.
 	stopDepth = 60
 )
 
@@ -27,22 +27,16 @@ func (s *Store) Pressure() float64 {
 	return min(1, max(0, float64(e.depth.Load()-easyDepth)/(fullDepth-easyDepth)))
 }
 
-// lookAtDepth is called when flushes and compactions end, by Pebble, which may hold
-// the mutex that it takes to look.
+// lookAtDepth is called once the engine is open, and when flushes and compactions end, by
+// Pebble, which may hold the mutex that it takes to look.
 func (e *engine) lookAtDepth() {
-	if e.looks.Add(1) > 1 {
-		return // who looks will look again
-	}
 	go func() {
 		if !e.tryAcquire() {
-			return
+			return // it is being opened, and will be looked at; or is on its way out
 		}
 		defer e.release()
-		for asked := int32(1); asked > 0; asked = e.looks.Add(-asked) {
-			asked = e.looks.Load()
-			if e.whileWell(func() error { e.depth.Store(e.db.Metrics().Levels[0].Sublevels); return nil }) != nil {
-				return
-			}
-		}
+		e.looking.Lock()
+		defer e.looking.Unlock()
+		_ = e.whileWell(func() error { e.depth.Store(e.db.Metrics().Levels[0].Sublevels); return nil })
 	}()
 }

@@ -45,3 +45,53 @@ func TestPressure(t *testing.T) {
 		}
 	})
 }
+
+// TestPressureOfAnOpenedStore: it is known without a flush, and noticed after that,
+// whatever ends while the engine is being opened. (A compaction that ended then had all
+// that ended later ignored.)
+func TestPressureOfAnOpenedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := disk.NewMem()
+		s, err := Open("state", Options{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &loader{tb: t, s: s, index: 1}
+		if _, err := s.Apply([]Entry{openSessionEntry(1)}); err != nil {
+			t.Fatal(err)
+		}
+		grow := func() {
+			l.fill(1000)
+			if _, err := s.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for range 3 {
+			grow()
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open("state", Options{FS: fs}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { s.Close() }()
+		l.s = s
+		e := s.eng.Load()
+		check := func(when string, least int32) {
+			t.Helper()
+			synctest.Wait()
+			if got, deep := e.depth.Load(), e.db.Metrics().Levels[0].Sublevels; got != deep || deep < least {
+				t.Errorf("%s: %d sublevels are taken for %d", when, got, deep)
+			}
+		}
+		check("opened", 3)
+		e.refs.Store(0) // as while it opens
+		e.lookAtDepth()
+		synctest.Wait()
+		e.refs.Store(1)
+		grow()
+		check("grown", 0)
+	})
+}

@@ -228,3 +228,24 @@ func TestAMemberThatIsBehindHoldsEntriesBackButNotHeartbeats(t *testing.T) {
 		})
 	})
 }
+
+func TestAnswersToEntriesAreHeldBackButNotToHeartbeats(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		const pause = 300 * time.Millisecond
+		a, b := start(t, n, "a"), start(t, n, "b", func(c *Config) { c.Pace = func(time.Duration) time.Duration { return pause } })
+		consume(t, b, echo)
+		took := func(req *raft.AppendEntriesRequest) time.Duration {
+			began := time.Now()
+			if err := a.AppendEntries("b", "b:1", req, &raft.AppendEntriesResponse{}); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		if d := took(appendRequest("a", entries(0, 1, 10))); d < pause || d > pause+holdBackPoll {
+			t.Errorf("entries took %v", d)
+		}
+		if d := took(appendHeartbeat("a")); d > holdBackPoll {
+			t.Errorf("a heartbeat took %v", d)
+		}
+	})
+}

@@ -73,6 +73,10 @@ type Config struct {
 	// Unapplied returns the bytes received and not yet applied; while they exceed
 	// UnappliedLimit, AppendEntries with entries wait. May be nil.
 	Unapplied func() int64
+	// Pace returns how long the answer to entries whose append took so long is held
+	// back, 0 for not at all: the leader then sends less, and if this member is needed
+	// for a quorum, accepts less. Heartbeats are never held back. May be nil.
+	Pace func(took time.Duration) time.Duration
 	// OverQuota is what a leader tells with each ReadIndex and Forward that it has
 	// answered, and HearQuota is told what another leader said. They must not block;
 	// nil: it is not, and nobody listens.

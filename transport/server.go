@@ -100,11 +100,32 @@ func (t *Transport) appendEntries(ctx context.Context, id Identity, m *pb.Append
 			return nil, err
 		}
 	}
+	began := time.Now()
 	resp, err := submit[*raft.AppendEntriesResponse](ctx, t, cmd, nil)
 	if err != nil {
 		return nil, err
 	}
+	if len(cmd.Entries) > 0 && resp.Success {
+		t.pace(ctx, time.Since(began))
+	}
 	return encodeAppendResponse(resp), nil
+}
+
+// pace holds back an answer. If ctx ends meanwhile it is given at once: it is true.
+func (t *Transport) pace(ctx context.Context, took time.Duration) {
+	if t.cfg.Pace == nil {
+		return
+	}
+	d := t.cfg.Pace(took)
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // holdBackPoll is how often Config.Unapplied is asked while it is too high.

@@ -106,6 +106,9 @@ func (o *options) filled(change func(*replkv.Config)) (*cluster, error) {
 // config notes the events of member i.
 func (c *cluster) config(i int) replkv.Config {
 	cfg := c.o.config()
+	if cfg.Logger != nil {
+		cfg.Logger = cfg.Logger.With("member", i)
+	}
 	cfg.Events.SnapshotTaken = func(e replkv.SnapshotEvent) {
 		now := time.Now()
 		c.mu.Lock()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -120,8 +121,7 @@ func (f *fed) leave(c *cluster) error {
 	if _, err := c.lead().Remove(context.Background(), f.id); err != nil {
 		return err
 	}
-	f.db.Close()
-	return os.RemoveAll(f.dir)
+	return errors.Join(f.db.Close(), os.RemoveAll(f.dir))
 }
 
 // wire notes when the bulk of the bytes came.
