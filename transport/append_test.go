@@ -229,7 +229,7 @@ func TestAMemberThatIsBehindHoldsEntriesBackButNotHeartbeats(t *testing.T) {
 	})
 }
 
-func TestAnswersToEntriesAreHeldBackButNotToHeartbeats(t *testing.T) {
+func TestAnswersToNewEntriesAreHeldBack(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		const pause = 300 * time.Millisecond
 		a, b := start(t, n, "a"), start(t, n, "b", func(c *Config) { c.Pace = func(time.Duration) time.Duration { return pause } })
@@ -241,8 +241,13 @@ func TestAnswersToEntriesAreHeldBackButNotToHeartbeats(t *testing.T) {
 			}
 			return time.Since(began)
 		}
-		if d := took(appendRequest("a", entries(0, 1, 10))); d < pause || d > pause+holdBackPoll {
-			t.Errorf("entries took %v", d)
+		req := appendRequest("a", entries(0, 1, 10))
+		last, _ := lastOf(req)
+		for commit, want := range map[uint64]time.Duration{0: pause, last - 1: pause, last: 0, last + 1: 0} {
+			req.LeaderCommitIndex = commit
+			if d := took(req); d < want || d > want+holdBackPoll {
+				t.Errorf("entries up to %d took %v, %d were committed", last, d, commit)
+			}
 		}
 		if d := took(appendHeartbeat("a")); d > holdBackPoll {
 			t.Errorf("a heartbeat took %v", d)

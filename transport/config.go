@@ -75,7 +75,8 @@ type Config struct {
 	Unapplied func() int64
 	// Pace returns how long the answer to entries whose append took so long is held
 	// back, 0 for not at all: the leader then sends less, and if this member is needed
-	// for a quorum, accepts less. Heartbeats are never held back. May be nil.
+	// for a quorum, accepts less. Heartbeats, and entries that are committed already,
+	// are never held back. May be nil.
 	Pace func(took time.Duration) time.Duration
 	// OverQuota is what a leader tells with each ReadIndex and Forward that it has
 	// answered, and HearQuota is told what another leader said. They must not block;

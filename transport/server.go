@@ -105,7 +105,8 @@ func (t *Transport) appendEntries(ctx context.Context, id Identity, m *pb.Append
 	if err != nil {
 		return nil, err
 	}
-	if len(cmd.Entries) > 0 && resp.Success {
+	// What the leader has a quorum for without us we only lag behind with.
+	if last, _ := lastOf(cmd); len(cmd.Entries) > 0 && resp.Success && last > cmd.LeaderCommitIndex {
 		t.pace(ctx, time.Since(began))
 	}
 	return encodeAppendResponse(resp), nil
