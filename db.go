@@ -152,7 +152,7 @@ func (db *DB) stop(cause error) {
 		db.err = cause
 	}
 	db.mu.Unlock()
-	db.cancel(cause)
+	db.cancel(db.stopped()) // what was derived from ctx ends with it, and its waiters answer it
 }
 
 // fatal is called with an error after which this member can not be trusted, by

@@ -15,3 +15,6 @@ func newerVersion(b []byte, at int) []byte {
 
 // NewerIdentityForTest does that to an identity file.
 func NewerIdentityForTest(b []byte) []byte { return newerVersion(b, 8) }
+
+// FatalForTest stops a store as what it met on its disk would.
+func FatalForTest(db *DB, err error) { db.fatal(err) }

@@ -216,6 +216,9 @@ func (r *reads) round(b *readBatch) (a readAnswer) {
 			r.fresh.note(readPoint{asked, a.index}, r.db.state.State().Index)
 			return a
 		}
+		if r.db.ctx.Err() != nil {
+			return readAnswer{over: true} // that its request to the leader was canceled says nothing
+		}
 		if errors.Is(a.err, ErrClosed) {
 			a.err = ErrNoLeader // the leader closed, not this member
 		}

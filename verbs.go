@@ -42,10 +42,14 @@ func (db *DB) wrap(op string, outcome Outcome, err error) error {
 }
 
 // callError makes the error of a call that ended early. If RequestTimeout ended
-// it while nobody leads, that is what the caller must hear.
+// it while nobody leads, that is what the caller must hear; if the store has
+// stopped, it is that, whatever else was met on the way.
 func (db *DB) callError(op string, outcome Outcome, err error) error {
 	if inner, ok := errors.AsType[*Error](err); ok {
 		err = inner.Err
+	}
+	if db.ctx.Err() != nil && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w: %w", db.stopped(), err)
 	}
 	timedOut := errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded)
 	if timedOut && db.ctx.Err() == nil {
@@ -383,9 +387,10 @@ func (db *DB) readMany(ctx context.Context, keys []string, fn func(Item, error) 
 	return nil
 }
 
-// readError is the error of a read of the local state.
+// readError is the error of a read of the local state. Once the store has stopped,
+// what is no answer about the data is but a symptom.
 func (db *DB) readError(op string, err error) error {
-	if errors.Is(err, ErrClosed) && db.ctx.Err() != nil {
+	if db.ctx.Err() != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCompacted) && !errors.Is(err, ErrFutureRevision) && !errors.Is(err, ErrInvalidArgument) {
 		err = db.stopped()
 	}
 	return db.wrap(op, OutcomeNotDone, err)

@@ -190,6 +190,31 @@ func (l *load) moveAll(by int) {
 	})
 }
 
+// TestNonvoterIsNoQuorum: a change that leaves no quorum of voters is refused, also if a
+// member that does not vote would make up for it.
+func TestNonvoterIsNoQuorum(t *testing.T) {
+	c := NewCluster(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	i := c.add()
+	m := c.in.Members[i]
+	if _, err := c.DB(0).AddNonvoter(ctx, m.ID, m.Addr); err != nil {
+		t.Fatal(err)
+	}
+	c.open(i)
+	c.WaitReady()
+	leader := c.Leader()
+	down, gone := (leader+1)%3, (leader+2)%3
+	c.Crash(down)
+	_, err := c.DB(leader).Remove(ctx, c.in.Members[gone].ID) // {leader, down} would be left, and the non-voter
+	if !errors.Is(err, replkv.ErrUnsafeChange) || replkv.OutcomeOf(err) != replkv.OutcomeNotDone {
+		t.Errorf("Remove: %v (outcome %v)", err, replkv.OutcomeOf(err))
+	}
+	if table := c.tableBy(leader); len(table.Members) != 4 || table.Voters() != 3 {
+		t.Errorf("%+v", table)
+	}
+}
+
 // TestUnsafeChanges: a change that would lose the quorum, or make a voter of
 // whom nobody reaches, is refused with the reason, and nothing is done.
 func TestUnsafeChanges(t *testing.T) {

@@ -90,7 +90,7 @@ func (n *nemesis) repair(i int) {
 // acknowledged: what it loses must be lost by a minority only. It is replaced in the end.
 func (n *nemesis) flip() string {
 	i, ok := n.victim()
-	if !ok || n.damaged >= 0 || n.changing || !n.spare() || n.members[i].failing || n.members[i].disk.Crashed() {
+	if !ok || n.damaged >= 0 || n.changing || !n.spare() || !n.dispensable(i) || n.members[i].failing || n.members[i].disk.Crashed() {
 		return ""
 	}
 	m, what := n.c.Members[i], n.name(i)

@@ -25,22 +25,40 @@ func (n *nemesis) change(what string, do func(ctx context.Context) error, then f
 	}()
 }
 
-// voters counts the voters, as the member that knows the newest table has it.
-func (n *nemesis) voters() (voters int) {
+// table is the table of members, as the member that knows the newest has it.
+func (n *nemesis) table() (table []replkv.MemberStatus) {
 	newest := uint64(0)
 	for _, i := range n.c.Up() {
-		s := n.c.DB(i).Status()
-		if s.MembershipIndex < newest {
-			continue
+		if s := n.c.DB(i).Status(); s.MembershipIndex >= newest {
+			newest, table = s.MembershipIndex, s.Members
 		}
-		newest, voters = s.MembershipIndex, 0
-		for _, m := range s.Members {
-			if !m.Nonvoter {
-				voters++
-			}
+	}
+	return table
+}
+
+func (n *nemesis) voters() (voters int) {
+	for _, m := range n.table() {
+		if !m.Nonvoter {
+			voters++
 		}
 	}
 	return voters
+}
+
+// dispensable says whether the cluster can do without member i for good, and so can
+// remove it: the other voters are a majority. Members that do not vote yet do not count:
+// one that joins for another may take longer than the nemesis waits for it.
+func (n *nemesis) dispensable(i int) bool {
+	voters, others := 0, 0
+	for _, m := range n.table() {
+		if m.Nonvoter {
+			continue
+		}
+		if voters++; m.ID != n.c.Members[i].ID {
+			others++
+		}
+	}
+	return others > voters/2
 }
 
 // via is a member to ask for a change.

@@ -10,7 +10,7 @@ import (
 // opened the next time, and keeps as little of its log as may be.
 func (n *nemesis) snapshotOften() string {
 	i, ok := n.victim()
-	if !ok || !n.spare() {
+	if !ok || !n.spare() || n.members[i].slow > 0 {
 		return ""
 	}
 	what := n.name(i)

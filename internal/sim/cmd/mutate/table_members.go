@@ -21,7 +21,7 @@ var ofMembers = []mutant{
 		file: "membership.go",
 		old:  "if x.ID != removed && (!x.Nonvoter || x.ID == added) {",
 		new:  "if x.ID != removed {",
-		by:   trial{pkg: "replkvtest", run: "^TestUnsafeChanges$", why: `member \d: `},
+		by:   trial{pkg: "replkvtest", run: "^TestNonvoterIsNoQuorum$", why: `Remove: `},
 	},
 	{
 		name: "a non-voter is promoted before it has caught up",
