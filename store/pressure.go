@@ -4,10 +4,11 @@ package store
 // Compactions make it smaller, each flush greater by one, so it is what was written
 // and not yet merged.
 const (
-	// easyDepth is no pressure. Compactions begin at 8.
-	easyDepth = 10
+	// easyDepth is no pressure: compactions begin at 8, and under a load that they keep up
+	// with it is more by the time they end.
+	easyDepth = 16
 	// fullDepth is full pressure.
-	fullDepth = 24
+	fullDepth = 32
 	// stopDepth is where Pebble stops writes until a compaction has ended: for seconds,
 	// if much is to be merged with it. Far off, since who is told of the pressure goes
 	// on with what is under way.
