@@ -34,7 +34,7 @@ var ofLeases = []mutant{
 		name: "a keep-alive is answered by a leader that was deposed",
 		file: "lessor.go",
 		old:  "b, err := db.reads.join(ctx, limit)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\task",
-		new:  "b, err := &readBatch{term: db.raft.CurrentTerm(), index: db.raft.CommitIndex()}, error(nil)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\task",
+		new:  "b, err := &readBatch{readAnswer: readAnswer{term: db.raft.CurrentTerm(), index: db.raft.CommitIndex()}}, error(nil)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\task",
 		by:   trial{profile: "partitions", why: `is gone .* before its time`},
 	},
 	{
