@@ -37,7 +37,8 @@ func (c *Client) do(ctx context.Context, op string, eff effect, fn call) error {
 // Invariant: what is not numbered and does not settle goes on to the next
 // endpoint only while all turns so far are known not to have done it. So the
 // outcome of the last one is that of the call. The others go on also in doubt,
-// and then stay in doubt unless a later turn did it.
+// and then stay in doubt unless a later turn did it. The error is that of the last
+// turn whose member is not gone.
 func (c *Client) round(ctx context.Context, op string, eff effect, fn call) error {
 	until, _ := ctx.Deadline()
 	return c.turns(ctx, until, op, eff, fn)
@@ -63,7 +64,9 @@ func (c *Client) turns(ctx context.Context, until time.Time, op string, eff effe
 			c.current.Store(int64(n))
 			return nil
 		}
-		last = err
+		if last == nil || !gone(err) {
+			last = err
+		}
 		doubt = doubt || err.Outcome != kv.OutcomeNotDone
 		if !goesOn(eff, err, doubt) {
 			break
@@ -72,8 +75,11 @@ func (c *Client) turns(ctx context.Context, until time.Time, op string, eff effe
 	if doubt && last.Outcome == kv.OutcomeNotDone {
 		last.Outcome = kv.OutcomeUnknown
 	}
-	if last == nil {
+	switch {
+	case last == nil:
 		last = &kv.Error{Outcome: kv.OutcomeNotDone, Err: c.notReached(ctx, unreachable)}
+	case gone(last) && len(unreachable) > 0 && !c.closed.Load():
+		last = &kv.Error{Outcome: last.Outcome, Err: fmt.Errorf("%w; another says %v", c.notReached(ctx, unreachable), last.Err)}
 	}
 	return c.callError(ctx, op, eff, last)
 }
@@ -143,8 +149,14 @@ func (c *Client) notReached(ctx context.Context, unreachable []string) error {
 // unavailable says whether another endpoint may do better. It may if this
 // member can serve nobody any more.
 func unavailable(err *kv.Error) bool {
-	return errors.Is(err, kv.ErrNoLeader) || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrRemoved) ||
-		errors.Is(err, kv.ErrStaleIdentity) || status.Code(err.Err) == codes.Unavailable
+	return errors.Is(err, kv.ErrNoLeader) || gone(err) || status.Code(err.Err) == codes.Unavailable
+}
+
+// gone says whether the member that answered has stopped for good, which is its own
+// affair: while another endpoint said something else, or may do so when it is reached,
+// the cluster may serve later.
+func gone(err *kv.Error) bool {
+	return errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrRemoved) || errors.Is(err, kv.ErrStaleIdentity)
 }
 
 // ended returns why ctx ended, nil while it has not: what the caller's ctx says

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -212,4 +213,29 @@ func TestARestartedServerIsFoundAgain(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestWhoIsGoneDoesNotSpeakForTheCluster: a member that was removed may have the last turn,
+// and the others no leader at the moment, or no connection. The call may be repeated then.
+func TestWhoIsGoneDoesNotSpeakForTheCluster(t *testing.T) {
+	removed := fmt.Errorf("%w: %w", kv.ErrClosed, kv.ErrRemoved)
+	again := func(name string, c *Client) {
+		t.Helper()
+		for range 2 { // whoever has the first turn
+			_, err := c.Set(t.Context(), "k", nil)
+			if !errors.Is(err, kv.ErrNoLeader) || errors.Is(err, kv.ErrRemoved) || kv.OutcomeOf(err) != kv.OutcomeNotDone {
+				t.Errorf("%s: %v, outcome %v", name, err, kv.OutcomeOf(err))
+			}
+			c.current.Store(1 - c.current.Load())
+		}
+	}
+	c, a, b, stopA := two(t)
+	a.Before, b.Before = failWith(kv.ErrNoLeader), failWith(removed)
+	again("no leader", c)
+	a.Before = failWith(removed)
+	if _, err := c.Set(t.Context(), "k", nil); !errors.Is(err, kv.ErrRemoved) {
+		t.Errorf("all are gone: %v", err)
+	}
+	stopA()
+	again("not reached", c)
 }
