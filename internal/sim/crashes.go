@@ -26,7 +26,21 @@ func (n *nemesis) crash() string {
 // crashNow crashes member i, and counts what it lost.
 func (n *nemesis) crashNow(i int) {
 	seed := n.rng.Uint64()
-	n.c.CrashTo(i, func(fs *disk.Mem) *disk.Mem { return n.after(fs, seed) })
+	n.crashTo(i, func(fs *disk.Mem) *disk.Mem { return n.after(fs, seed) })
+}
+
+// crashTo is Cluster.CrashTo. What the dead machine's disk does is of no interest once it
+// is known what is left of it; but if it stood still, Close would leave goroutines there.
+func (n *nemesis) crashTo(i int, left func(*disk.Mem) *disk.Mem) {
+	v := n.members[i]
+	n.c.CrashTo(i, func(fs *disk.Mem) *disk.Mem {
+		fs = left(fs)
+		v.disk.SetFault(nil)
+		if v.goOn != nil {
+			v.goOn()
+		}
+		return fs
+	})
 }
 
 // after is what a power loss leaves of a disk: what was synced, and of the rest
@@ -93,7 +107,7 @@ func (n *nemesis) crashAt() string {
 			return // something else was first
 		}
 		if after := left.Load(); after != nil {
-			n.c.CrashTo(i, func(*disk.Mem) *disk.Mem { return after })
+			n.crashTo(i, func(*disk.Mem) *disk.Mem { return after })
 		}
 		n.open(i)
 	})

@@ -198,7 +198,7 @@ func (n *nemesis) replace(i int) {
 	}
 	m := n.c.Members[i]
 	if !m.Down { // it is switched off
-		n.c.CrashTo(i, n.asIs)
+		n.crashTo(i, n.asIs)
 	}
 	n.change("replaces "+m.ID, func(ctx context.Context) error { return n.removeFor(ctx, i) }, func(err error) {
 		if err != nil {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/replkv/replkv/store/disk/faultfs"
@@ -24,6 +25,7 @@ func (n *nemesis) stall() string {
 	d := 3*n.r.plan.election + time.Duration(n.rng.Int64N(int64(n.r.plan.election)))
 	what := n.name(i)
 	goOn := make(chan struct{})
+	n.members[i].goOn = sync.OnceFunc(func() { close(goOn) })
 	well := n.slowed(i, func(o faultfs.Op) error {
 		if slowable(o) {
 			<-goOn
@@ -31,10 +33,11 @@ func (n *nemesis) stall() string {
 		return nil
 	})
 	n.c.Partition([]int{i}, n.others(i))
+	end := n.members[i].goOn
 	n.pending = append(n.pending, undo{time.Now().Add(d), what + " goes on", func() {
 		n.healNetwork()
 		well()
-		close(goOn)
+		end()
 	}})
 	return fmt.Sprintf("%s, for %v", what, d)
 }
