@@ -67,7 +67,7 @@ var ofLocks = []mutant{
 		file: "concurrency/place.go",
 		old:  "Target: kv.TargetCreateRevision, Is: kv.Equal, Number: p.owner.Load()}",
 		new:  "Target: kv.TargetCreateRevision, Is: kv.Greater, Number: -1}",
-		by:   trial{profile: "partitions", why: `token \d+ from|token \d+ after|places in the queue`},
+		by:   trial{pkg: "concurrency", run: "^TestMutex$", why: `a guarded transaction: true`},
 	},
 	{
 		name: "a lock is taken beside its holder",

@@ -25,9 +25,9 @@ var ofWatches = []mutant{
 	},
 	{
 		name: "progress overtakes events",
-		file: "internal/watch/watcher.go",
-		old:  "w.hub.ask(w)\n",
-		new:  "w.hub.mu.Lock()\n\t\t\tat := w.hub.at\n\t\t\tw.hub.mu.Unlock()\n\t\t\tif !w.deliver(kv.Change{Revision: max(at, w.pos), Progress: true}) {\n\t\t\t\treturn false, nil\n\t\t\t}\n",
+		file: "internal/watch/hub.go",
+		old:  "Revision: max(h.at, w.after), Progress: true",
+		new:  "Revision: max(h.at, w.after) + 1, Progress: true",
 		by:   trial{pkg: "internal/watch", run: "^TestProgressDoesNotOvertakeEvents$", why: `was promised`},
 	},
 	{
