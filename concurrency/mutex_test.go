@@ -43,6 +43,9 @@ func TestMutex(t *testing.T) {
 		old := ma.IsOwner()
 		unlock(t, ma)
 		wantOwner(t, store, old, false)
+		lock(t, ma)
+		wantOwner(t, store, old, false) // the same key, but another holding
+		unlock(t, ma)
 		wantError(t, "a second Unlock", ma.Unlock(ctx), concurrency.ErrNotHeld)
 		if second := lock(t, mb); second <= first {
 			t.Errorf("token %d after %d", second, first)

@@ -205,6 +205,30 @@ func TestCutLeaderRevokesNothing(t *testing.T) {
 	})
 }
 
+// TestCutLeaderKeepsNothingAlive: a leader that is cut off and does not know it keeps no
+// lease alive: there may be another, who lets it end.
+func TestCutLeaderKeepsNothingAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		old := c.Leader()
+		id := c.grant(old, time.Minute)
+		keep := func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			_, err := c.DB(old).KeepAliveOnce(ctx, id)
+			return err
+		}
+		if err := keep(); err != nil {
+			t.Fatal(err)
+		}
+		c.Partition([]int{old}, []int{(old + 1) % 3, (old + 2) % 3})
+		if err := keep(); err == nil || c.DB(old).Status().Role != "leader" {
+			t.Errorf("KeepAliveOnce: %v; its role is %s", err, c.DB(old).Status().Role)
+		}
+		c.Heal()
+	})
+}
+
 // TestKeepAliveRacesExpiry: a keep-alive that succeeds is worth a TTL, one that
 // fails found the lease gone, however close to the end it comes.
 func TestKeepAliveRacesExpiry(t *testing.T) {

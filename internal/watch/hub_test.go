@@ -299,6 +299,10 @@ func TestProgressDoesNotOvertakeEvents(t *testing.T) {
 		} else {
 			w.set("often", "v")
 		}
+		if i%5 == 0 { // else there is progress at the end only
+			at := w.s.State().Revision
+			w.wait("progress", func() bool { return b.at() >= at })
+		}
 	}
 	end := w.s.State().Revision
 	w.wait("the last event", func() bool { return b.at() >= end })

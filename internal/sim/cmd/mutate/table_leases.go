@@ -35,7 +35,7 @@ var ofLeases = []mutant{
 		file: "lessor.go",
 		old:  "b, err := db.reads.join(ctx, limit)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\task",
 		new:  "b, err := &readBatch{readAnswer: readAnswer{term: db.raft.CurrentTerm(), index: db.raft.CommitIndex()}}, error(nil)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\task",
-		by:   trial{profile: "partitions", why: `is gone .* before its time`},
+		by:   trial{pkg: "replkvtest", run: "^TestCutLeaderKeepsNothingAlive$", why: `KeepAliveOnce: <nil>`},
 	},
 	{
 		name: "the keys of an expired lease stay",
@@ -66,7 +66,7 @@ var ofLocks = []mutant{
 		name: "the owner of a lock is not compared",
 		file: "concurrency/place.go",
 		old:  "Target: kv.TargetCreateRevision, Is: kv.Equal, Number: p.owner.Load()}",
-		new:  "Target: kv.TargetCreateRevision, Is: kv.Greater, Number: -1}",
+		new:  "Target: kv.TargetCreateRevision, Is: kv.Greater, Number: 0}",
 		by:   trial{pkg: "concurrency", run: "^TestMutex$", why: `a guarded transaction: true`},
 	},
 	{
