@@ -44,7 +44,7 @@ const flipVictim, flipBehind = 1, 2
 func TestBitFlips(t *testing.T) {
 	flips := 60
 	if testing.Short() {
-		flips = 8
+		flips = 3
 	}
 	first := 0
 	if n, err := strconv.Atoi(os.Getenv("REPLKV_FLIPS")); err == nil {

@@ -14,6 +14,9 @@ import (
 // TestHistoryAge: what is older than HistoryAge is compacted on all members, what
 // is younger is not, across leaders; and an idle store writes nothing for it.
 func TestHistoryAge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes of virtual time")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		const age = 30 * time.Second
 		c := NewCluster(t, 3, WithConfig(func(_ int, cfg *replkv.Config) { cfg.HistoryAge = age }))

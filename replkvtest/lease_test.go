@@ -82,6 +82,9 @@ func TestLeaseExpires(t *testing.T) {
 // TestRemainingSurvives: when the leader dies, what was left of a lease does not
 // begin anew: half the TTL is the most that it lives longer.
 func TestRemainingSurvives(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes of virtual time")
+	}
 	for _, crash := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			const ttl = time.Minute
