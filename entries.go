@@ -27,7 +27,9 @@ type entryQueue struct {
 	closed  bool
 	flying  int // entries handed to raft and not answered
 
-	transfer atomic.Int64 // since when raft refuses entries for a hand-over, in Unix nanoseconds; 0: it does not
+	// transfer is since when raft refuses entries for a hand-over; nil: it does not. A
+	// time.Time and not a number, since the wall clock may be set meanwhile.
+	transfer atomic.Pointer[time.Time]
 }
 
 const (
@@ -213,13 +215,13 @@ var errStuck = errors.New("raft is stuck in a hand-over of leadership")
 // takes an election timeout at most: the others elect another.
 func (q *entryQueue) watchTransfer(err error) {
 	if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-		q.transfer.Store(0)
+		q.transfer.Store(nil)
 		return
 	}
-	now := q.db.cfg.edges.Now().UnixNano()
-	if began := q.transfer.Load(); began == 0 {
-		q.transfer.CompareAndSwap(0, now)
-	} else if time.Duration(now-began) > 10*q.db.cfg.ElectionTimeout && q.db.raft.State() == raft.Leader {
+	now := time.Now()
+	if began := q.transfer.Load(); began == nil {
+		q.transfer.CompareAndSwap(nil, &now)
+	} else if now.Sub(*began) > 10*q.db.cfg.ElectionTimeout && q.db.raft.State() == raft.Leader {
 		q.db.fatal(errStuck)
 	}
 }

@@ -2,7 +2,9 @@ package replkv
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -46,26 +48,36 @@ func TestApplyHangs(t *testing.T) {
 }
 
 // TestStuckHandOver: a leader that refuses all entries for ever, because of a
-// hand-over that does not end, stops.
+// hand-over that does not end, stops; not one whose wall clock is set meanwhile.
 func TestStuckHandOver(t *testing.T) {
-	db := openSingle(t, t.TempDir())
-	if _, err := db.Set(t.Context(), "k", nil); err != nil { // it leads, and proposes nothing more
-		t.Fatal(err)
-	}
-	now := time.Now()
-	db.cfg.edges.Now = func() time.Time { return now }
-	db.entries.watchTransfer(raft.ErrLeadershipTransferInProgress)
-	now = now.Add(5 * db.cfg.ElectionTimeout)
-	db.entries.watchTransfer(nil)
-	db.entries.watchTransfer(raft.ErrLeadershipTransferInProgress)
-	now = now.Add(9 * db.cfg.ElectionTimeout)
-	db.entries.watchTransfer(raft.ErrLeadershipTransferInProgress)
-	if err := db.Err(); err != nil {
-		t.Fatalf("too early: %v", err)
-	}
-	now = now.Add(2 * db.cfg.ElectionTimeout)
-	db.entries.watchTransfer(raft.ErrLeadershipTransferInProgress)
-	if !errors.Is(db.Err(), errStuck) {
-		t.Fatal(db.Err())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		v, err := hook.Open(Config{Dir: "data"}, hook.Edges{FS: disk.NewMem(), Now: func() time.Time {
+			return time.Now().Add(time.Duration(ahead.Load()))
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := v.(*DB)
+		defer db.Close()
+		if _, err := db.Set(t.Context(), "k", nil); err != nil { // it leads, and proposes nothing more
+			t.Fatal(err)
+		}
+		refused := func() { db.entries.watchTransfer(raft.ErrLeadershipTransferInProgress) }
+		refused()
+		time.Sleep(5 * db.cfg.ElectionTimeout)
+		db.entries.watchTransfer(nil)
+		refused()
+		time.Sleep(9 * db.cfg.ElectionTimeout)
+		ahead.Store(int64(time.Hour))
+		refused()
+		if err := db.Err(); err != nil {
+			t.Fatalf("too early: %v", err)
+		}
+		time.Sleep(2 * db.cfg.ElectionTimeout)
+		refused()
+		if !errors.Is(db.Err(), errStuck) {
+			t.Fatal(db.Err())
+		}
+	})
 }

@@ -16,17 +16,17 @@ type watchedLog struct {
 	db *DB
 	// raft is set once NewRaft has returned: its goroutines run before.
 	raft atomic.Pointer[raft.Raft]
-	// began is when the write under way did, in Unix nanoseconds; 0: none is. raft
-	// makes one write at a time.
-	began atomic.Int64
+	// began is when the write under way did; nil: none is. raft makes one write at a
+	// time. A time.Time and not a number, since the wall clock may be set meanwhile.
+	began atomic.Pointer[time.Time]
 }
 
 func (l *watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l *watchedLog) StoreLogs(entries []*raft.Log) error {
 	began := time.Now()
-	l.began.Store(began.UnixNano())
-	defer l.began.Store(0) // also when the guard ends raft's goroutine
+	l.began.Store(&began)
+	defer l.began.Store(nil) // also when the guard ends raft's goroutine
 	// On raft's main goroutine, which alone changes its state: who leads now made
 	// these entries, and is about to write them.
 	if r := l.raft.Load(); r != nil && r.State() == raft.Leader && r.CurrentTerm() == entries[0].Term {
@@ -39,8 +39,8 @@ func (l *watchedLog) StoreLogs(entries []*raft.Log) error {
 
 // pending returns how long the write under way has taken; 0 if there is none.
 func (l *watchedLog) pending() time.Duration {
-	if began := l.began.Load(); began != 0 {
-		return time.Since(time.Unix(0, began))
+	if began := l.began.Load(); began != nil {
+		return time.Since(*began)
 	}
 	return 0
 }

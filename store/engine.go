@@ -111,7 +111,7 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	e := &engine{dir: dir, closing: closing, closed: make(chan struct{}), failed: failed}
-	var stalled atomic.Int64 // when the newest stall began, in Unix nanoseconds
+	var stalled atomic.Pointer[time.Time] // when the newest stall began
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
 			if errors.Is(err, disk.ErrClosing) {
@@ -140,7 +140,8 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		},
 		CompactionEnd: func(pebble.CompactionInfo) { e.lookAtDepth() },
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
-			stalled.Store(time.Now().UnixNano())
+			began := time.Now()
+			stalled.Store(&began)
 			e.stalled.Store(true)
 			o.Logger.Warn("state: writes stall", "reason", i.Reason)
 		},
@@ -148,7 +149,7 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 		TableCreated: func(pebble.TableCreateInfo) { e.tables.Add(1) },
 		WriteStallEnd: func() {
 			e.stalled.Store(false)
-			o.Logger.Info("state: writes go on", "after", time.Since(time.Unix(0, stalled.Load())))
+			o.Logger.Info("state: writes go on", "after", time.Since(*stalled.Load()))
 		},
 	}
 	db, err := openPebble(dir, opts, failed)

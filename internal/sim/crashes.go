@@ -36,9 +36,10 @@ func (n *nemesis) crashTo(i int, left func(*disk.Mem) *disk.Mem) {
 	n.c.CrashTo(i, func(fs *disk.Mem) *disk.Mem {
 		fs = left(fs)
 		v.disk.SetFault(nil)
-		if v.goOn != nil {
-			v.goOn()
+		for _, end := range v.stalls {
+			end()
 		}
+		v.stalls = nil
 		return fs
 	})
 }

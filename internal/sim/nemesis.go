@@ -39,7 +39,7 @@ type victim struct {
 	step    atomic.Int64 // nanoseconds that its clock is wrong by
 	failing bool         // its disk was made to fail
 	slow    int          // harms by which its disk is slow or stands still: Close would give up on it
-	goOn    func()       // ends the newest stall of its disk, if there was one
+	stalls  []func()     // each ends a stall of its disk; one may begin before another is over
 	ended   bool         // its damage was noticed
 	eager   bool         // next time it is opened, it takes a snapshot after each kilobyte
 }

@@ -25,7 +25,8 @@ func (n *nemesis) stall() string {
 	d := 3*n.r.plan.election + time.Duration(n.rng.Int64N(int64(n.r.plan.election)))
 	what := n.name(i)
 	goOn := make(chan struct{})
-	n.members[i].goOn = sync.OnceFunc(func() { close(goOn) })
+	end := sync.OnceFunc(func() { close(goOn) })
+	n.members[i].stalls = append(n.members[i].stalls, end)
 	well := n.slowed(i, func(o faultfs.Op) error {
 		if slowable(o) {
 			<-goOn
@@ -33,7 +34,6 @@ func (n *nemesis) stall() string {
 		return nil
 	})
 	n.c.Partition([]int{i}, n.others(i))
-	end := n.members[i].goOn
 	n.pending = append(n.pending, undo{time.Now().Add(d), what + " goes on", func() {
 		n.healNetwork()
 		well()
