@@ -234,35 +234,48 @@ func (c *conn) write(b []byte) (n int, err error) {
 		if err := c.ended(c.writeDeadline); err != nil {
 			return n, err
 		}
-		m, err := c.tryWrite(b[n:])
+		m, wait, err := c.tryWrite(b[n:])
 		if n += m; n == len(b) || err != nil {
 			return n, err
 		}
-		if err := c.wait(c.out().writable, 0, c.writeDeadline); err != nil {
+		if err := c.wait(c.out().writable, wait, c.writeDeadline); err != nil {
 			return n, err
 		}
 	}
 }
 
-// tryWrite queues what there is room for. That the other end is gone is known
-// only if bytes get there and the answer gets back.
-func (c *conn) tryWrite(b []byte) (int, error) {
+// tryWrite queues what there is room for; wait > 0 says when more may be known. That
+// the other end is gone is known only if bytes get there and the answer gets back,
+// behind all that was sent before: a connection that fails writes while its reader
+// waits for more is none that TCP makes, and grpc, which waits for the reader then,
+// tries without a pause until it is woken, so that virtual time stands still.
+func (c *conn) tryWrite(b []byte) (n int, wait time.Duration, err error) {
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
 	h, back := c.out(), c.in()
 	if gone := back.ended || back.failed != nil; gone && !h.cut && !back.cut {
-		return 0, syscall.EPIPE
+		if wait = back.underWayLocked(); wait == 0 {
+			return 0, 0, syscall.EPIPE
+		}
 	}
-	n := min(len(b), bufferBytes-h.bytes)
-	if n == 0 {
-		return 0, nil
+	if n = min(len(b), bufferBytes-h.bytes); n == 0 {
+		return 0, wait, nil
 	}
 	s := segment{data: append([]byte(nil), b[:n]...)}
 	s.due = h.dueLocked(n)
 	h.segments = append(h.segments, s)
 	h.bytes += n
 	token(h.readable)
-	return n, nil
+	return n, wait, nil
+}
+
+// underWayLocked says in what time all has arrived that the reader will be given; zero:
+// it has.
+func (h *half) underWayLocked() time.Duration {
+	if k := len(h.segments); k > 0 && h.failed == nil {
+		return max(0, time.Until(h.segments[k-1].due))
+	}
+	return 0
 }
 
 // dueLocked says when n bytes that are written now arrive; zero: at once.

@@ -198,6 +198,29 @@ func TestDropResetsBothEnds(t *testing.T) {
 	})
 }
 
+// TestBrokenPipeIsBehindWhatWasSent: a writer does not hear of the other end's close
+// before the reader beside it can.
+func TestBrokenPipeIsBehindWhatWasSent(t *testing.T) {
+	bubble(t, func(t *testing.T, n *Network) {
+		c, s := pair(t, n)
+		n.Delay("b", "a", time.Second)
+		s.Write([]byte("last words"))
+		s.Close()
+		full := make([]byte, bufferBytes)
+		if n, err := c.Write(full); n != len(full) || err != nil {
+			t.Fatalf("wrote %d, %v before the close had arrived", n, err)
+		}
+		began := time.Now()
+		if _, err := c.Write(full); !errors.Is(err, syscall.EPIPE) { // it waits for room
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d != time.Second {
+			t.Fatalf("broken after %v", d)
+		}
+		mustRead(t, c, "last words")
+	})
+}
+
 func TestClose(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		l, _ := n.Listen("x")
