@@ -26,7 +26,7 @@ type locks struct {
 }
 
 // holding is from when Lock has returned until before Unlock is called, or the
-// session says that the lock may be lost.
+// session says that the lock may be lost, which a call under way does not put off.
 type holding struct {
 	token    concurrency.Token
 	from, to time.Time
@@ -45,8 +45,10 @@ func (k *locks) work(ctx context.Context, rng *rand.Rand, _ int) {
 			pause4(ctx, rng)
 			continue
 		}
+		ended := make(chan time.Time, 1)
+		go func() { <-s.Done(); ended <- time.Now() }()
 		for n := 0; n < 20 && s.Err() == nil; n++ {
-			k.once(ctx, rng, s)
+			k.once(ctx, rng, s, ended)
 			pause4(ctx, rng)
 		}
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -55,7 +57,7 @@ func (k *locks) work(ctx context.Context, rng *rand.Rand, _ int) {
 	}
 }
 
-func (k *locks) once(ctx context.Context, rng *rand.Rand, s *concurrency.Session) {
+func (k *locks) once(ctx context.Context, rng *rand.Rand, s *concurrency.Session, ended <-chan time.Time) {
 	m := concurrency.NewMutex(s, k.r.prefix+"lock")
 	waiting, cancel := context.WithTimeout(ctx, 3*time.Second)
 	token, err := m.Lock(waiting)
@@ -77,6 +79,9 @@ func (k *locks) once(ctx context.Context, rng *rand.Rand, s *concurrency.Session
 	case <-s.Done():
 	}
 	h.to = time.Now()
+	if s.Err() != nil {
+		h.to = <-ended // the only one: the session is not used again
+	}
 	k.mu.Lock()
 	k.holding = append(k.holding, h)
 	k.mu.Unlock()

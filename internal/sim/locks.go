@@ -97,8 +97,10 @@ func (w *locker) run(ctx context.Context) {
 			w.rest(ctx)
 			continue
 		}
+		ended := make(chan time.Time, 1)
+		go func() { <-s.Done(); ended <- time.Now() }()
 		m := concurrency.NewMutex(s, lockName)
-		for w.once(ctx, m) {
+		for w.once(ctx, s, m, ended) {
 			w.rest(ctx)
 		}
 		if s.Err() != nil {
@@ -113,7 +115,7 @@ func (w *locker) run(ctx context.Context) {
 }
 
 // once holds the lock once. False: the session is lost.
-func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
+func (w *locker) once(ctx context.Context, s *concurrency.Session, m *concurrency.Mutex, ended <-chan time.Time) bool {
 	wait, cancel := context.WithTimeout(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
 	defer cancel()
 	token, err := m.Lock(wait)
@@ -135,9 +137,16 @@ func (w *locker) once(ctx context.Context, m *concurrency.Mutex) bool {
 	case <-m.Done():
 	}
 	h.end = time.Now()
+	lost := s.Err() != nil
+	if lost {
+		h.end = <-ended // the call above does not put it off
+	}
 	w.locks.mu.Lock()
 	w.locks.held = append(w.locks.held, h)
 	w.locks.mu.Unlock()
+	if lost {
+		return false
+	}
 	unlocking, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
 	return m.Unlock(unlocking) == nil

@@ -12,8 +12,9 @@ import (
 // ErrVersion means that the patches do not fit this version of Go.
 var ErrVersion = errors.New("the patches do not fit this version of Go")
 
-// Env is what a test binary that was built with the overlay must run with.
-var Env = []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+// Env is what a test binary that was built with the overlay must run with. Without
+// profstackdepth=0 each thread has room for a stack trace in the heap.
+var Env = []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1,profstackdepth=0", "GOGC=off"}
 
 // BuildEnv is what it must be built with: a C function is a system call of unknown length.
 var BuildEnv = []string{"CGO_ENABLED=0"}

@@ -44,6 +44,27 @@ func replaySeed() uint64 {
 
 // rand32 is uint32(rand()), called from compiler-generated code.
 `},
+	// How many threads there are, and when they are made, depends on real time. They do not
+	// draw from that stream, and what is allocated for one does not move what the program
+	// allocates: a map with pointers for keys, such as the children of a context, is ranged
+	// over in an order that depends on addresses.
+	{"runtime/rand.go", "\tmp.cheaprand = rand()\n", "\tmp.cheaprand = bootstrapRand()\n"},
+	{"runtime/proc.go", "\tmp := &new(mPadded).m\n",
+		"\tmp := (*m)(add(persistentalloc(2*unsafe.Sizeof(mPadded{}), 2048, &memstats.other_sys), mallocHeaderSize))\n"},
+	{"runtime/runtime2.go", "\tw := mWeakPointer{m: new(atomic.Pointer[m])}\n",
+		"\tw := mWeakPointer{m: (*atomic.Pointer[m])(persistentalloc(goarch.PtrSize, 0, &memstats.other_sys))}\n"},
+	{"runtime/proc.go", "func malg(stacksize int32) *g {\n\tnewg := new(g)\n", `func malg(stacksize int32) *g {
+	if stacksize >= 16384 { // a thread's own
+		size := uintptr(round2(stackSystem + stacksize))
+		gp := (*g)(persistentalloc(unsafe.Sizeof(g{}), 0, &memstats.other_sys))
+		gp.stack.lo = uintptr(persistentalloc(size, 4096, &memstats.other_sys))
+		gp.stack.hi = gp.stack.lo + size
+		gp.stackguard0 = gp.stack.lo + stackGuard
+		gp.stackguard1 = ^uintptr(0)
+		return gp
+	}
+	newg := new(g)
+`},
 	// A bubble has a stream of random numbers.
 	{"runtime/synctest.go", "\tactive  int // other sources of activity\n", "\tactive  int // other sources of activity\n\trand uint64\n"},
 	{"runtime/synctest.go", "\tbubble.now = synctestBaseTime\n", `	bubble.now = synctestBaseTime

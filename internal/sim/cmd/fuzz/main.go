@@ -16,8 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +29,7 @@ func main() {
 	flag.DurationVar(&f.each, "each", 5*time.Second, "how long to fuzz each target")
 	flag.DurationVar(&f.most, "most", 2*time.Minute, "how long at most for all, without compiling: each gets less then; 0: no bound")
 	flag.StringVar(&f.only, "run", "", "only targets whose directory/name matches this regular expression")
-	flag.IntVar(&f.workers, "workers", 2, "inputs that are tried at the same time")
+	flag.IntVar(&f.atOnce, "procs", runtime.GOMAXPROCS(0), "targets at a time, each with one worker")
 	flag.Parse()
 	if err := f.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
@@ -37,7 +40,7 @@ func main() {
 type fuzzer struct {
 	each, most time.Duration
 	only       string
-	workers    int
+	atOnce     int
 	work       string // a directory for test binaries and inputs of interest
 }
 
@@ -82,32 +85,52 @@ func (f *fuzzer) run() error {
 	if len(chosen) == 0 {
 		return errors.New("there is no such target")
 	}
-	if f.most > 0 {
-		f.each = min(f.each, f.most/time.Duration(len(chosen)))
+	if rounds := (len(chosen) + f.atOnce - 1) / f.atOnce; f.most > 0 {
+		f.each = min(f.each, f.most/time.Duration(rounds))
 	}
 	if f.work, err = os.MkdirTemp("", "replkv-fuzz-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(f.work)
-	binaries, failed := map[string]string{}, 0
-	for _, t := range chosen {
-		if binaries[t.dir] == "" {
-			if binaries[t.dir], err = f.compile(t.dir, len(binaries)); err != nil {
-				return err
-			}
-		}
-		inputs, out, err := f.fuzz(binaries[t.dir], t)
-		result := "ok"
-		if err != nil {
-			failed++
-			result = fmt.Sprintf("FAILED: %v\n%s", err, out)
-		}
-		fmt.Printf("%-20s %-18s %10s inputs  %s\n", t.dir, t.name, inputs, result)
+	compiled, err := f.compileAll(chosen)
+	if err != nil {
+		return err
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d targets failed", failed, len(chosen))
+	var wg sync.WaitGroup
+	var failed atomic.Int32
+	turn := make(chan struct{}, f.atOnce)
+	for i, t := range chosen {
+		turn <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turn }()
+			inputs, out, err := f.fuzz(compiled[i], t)
+			result := "ok"
+			if err != nil {
+				failed.Add(1)
+				result = fmt.Sprintf("FAILED: %v\n%s", err, out)
+			}
+			fmt.Printf("%-20s %-18s %10s inputs  %s\n", t.dir, t.name, inputs, result)
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n > 0 {
+		return fmt.Errorf("%d of %d targets failed", n, len(chosen))
 	}
 	return nil
+}
+
+// compileAll returns the test binary of each target.
+func (f *fuzzer) compileAll(targets []target) (binaries []string, err error) {
+	of := map[string]string{} // by directory
+	for _, t := range targets {
+		if of[t.dir] == "" {
+			if of[t.dir], err = f.compile(t.dir, len(of)); err != nil {
+				return nil, err
+			}
+		}
+		binaries = append(binaries, of[t.dir])
+	}
+	return binaries, nil
 }
 
 // compile makes the test binary of a package, with the counters that the fuzzer reads.
@@ -129,7 +152,7 @@ var overtime = regexp.MustCompile(`(?s)^(fuzz: [^\n]*\n)*--- FAIL: \w+ \([0-9.]+
 // fuzz runs a target, and says how many inputs it was given.
 func (f *fuzzer) fuzz(binary string, t target) (inputs string, out []byte, err error) {
 	cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", f.each.String(),
-		"-test.parallel", fmt.Sprint(f.workers), "-test.fuzzcachedir", filepath.Join(f.work, "inputs", t.name), "-test.timeout", (f.each + 5*time.Minute).String())
+		"-test.parallel", "1", "-test.fuzzcachedir", filepath.Join(f.work, "inputs", t.name), "-test.timeout", (f.each + 5*time.Minute).String())
 	cmd.Dir = t.dir
 	out, err = cmd.CombinedOutput()
 	if overtime.Match(out) {
