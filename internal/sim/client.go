@@ -81,6 +81,7 @@ func (c *client) do(ctx context.Context, op *Op, call func(ctx context.Context, 
 	c.r.hist.begin(op)
 	err := call(ctx, db)
 	c.r.hist.end(op, err)
+	c.named(ctx, op.Kind, err)
 	if err != nil && !told(err) {
 		if c.rng.IntN(2) == 0 {
 			c.move()
@@ -90,6 +91,31 @@ func (c *client) do(ctx context.Context, op *Op, call func(ctx context.Context, 
 		}
 	}
 	return err
+}
+
+// named demands that a remote client is told what it can act upon: that a member has
+// stopped, not what has stopped it. A member in the same process tells both.
+func (c *client) named(ctx context.Context, what string, err error) {
+	if err == nil || c.remote == nil || ctx.Err() != nil || err == errPoor {
+		return
+	}
+	cause := err
+	if e, ok := errors.AsType[*replkv.Error](err); ok {
+		cause = e.Err // what became of a write is no name
+	}
+	for _, name := range names {
+		if errors.Is(cause, name) {
+			return
+		}
+	}
+	c.r.fail("an unclassified error to remote client %d: %s: %v", c.number, what, err)
+}
+
+// names are of the errors that a remote client may be told while its ctx has not ended.
+var names = []error{
+	replkv.ErrNotFound, replkv.ErrConflict, replkv.ErrLeaseNotFound, replkv.ErrCompacted, replkv.ErrFutureRevision, replkv.ErrTxnTooOld,
+	replkv.ErrNoLeader, replkv.ErrClosed, replkv.ErrOverloaded, replkv.ErrOutcomeUnknown, replkv.ErrSessionNotFound,
+	replkv.ErrRemoved, replkv.ErrStaleIdentity, context.DeadlineExceeded, // of the server's ctx, which may end first
 }
 
 // told says whether an error is an answer of the store about its data.

@@ -123,6 +123,7 @@ func (h *holder) ask(ctx context.Context, call func(context.Context, concurrency
 	ctx, cancel := context.WithTimeout(ctx, h.patience())
 	defer cancel()
 	err := call(ctx, db)
+	h.named(ctx, "of a lease", err)
 	if err != nil && !told(err) {
 		h.move()
 	}

@@ -86,16 +86,18 @@ func replaySeed() uint64 {
 		s.ticket = uint32(replayNext(&b.rand)>>32) | 1
 	}
 `},
+	// Packages keep when they were initialized, and count from there on, in bubbles, too.
+	{"runtime/time.go", "\treturn time_now()\n", "\treturn 946684800, 0, 0\n"},
 	// A mutex's waiter loses its patience after a millisecond, of real time.
 	{"runtime/sema.go", "func internal_sync_nanotime() int64 {\n", `func internal_sync_nanotime() int64 {
 	if b := getg().bubble; b != nil {
 		return b.now
 	}
 `},
-	// While a bubble runs, nobody is interrupted because real time has passed, and a system
-	// call keeps its processor.
+	// Nobody is interrupted because real time has passed, and a system call keeps its
+	// processor: not before a bubble runs, either, for it would find another heap.
 	{"runtime/proc.go", "func retake(now int64) uint32 {\n", `func retake(now int64) uint32 {
-	if replayBubbles > 0 {
+	if now != 0 {
 		return 0
 	}
 `},
