@@ -3,7 +3,6 @@
 //
 //	go run ./internal/sim/cmd/mutate                # all of the table
 //	go run ./internal/sim/cmd/mutate -run 'watch'   # those whose names match
-//	go run ./internal/sim/cmd/mutate -ci            # a few, other ones each day
 //
 // It runs at the root of the module and changes nothing there: the patched file lies
 // in a temporary directory, and go build -overlay puts it in place. A bug counts as
@@ -29,7 +28,6 @@ var (
 	hints  = flag.Bool("hints", false, "begin with the seed that is known to have caught it")
 	clean  = flag.Bool("clean", true, "run what failed again without the mutation: it must pass")
 	limit  = flag.Duration("timeout", 4*time.Minute, "for one process")
-	ci     = flag.Bool("ci", false, "three mutants, other ones each day, with -hints and -cpu 60s")
 	budget = flag.Duration("cpu", 0, "stop when so much CPU time is used; what is left is not decided (0: no limit)")
 	list   = flag.Bool("list", false, "list the table and end")
 	out    = flag.String("out", "", "append a line for each mutant to this file")
@@ -58,19 +56,10 @@ func run() (ok bool, err error) {
 			chosen = append(chosen, m)
 		}
 	}
-	if *ci {
-		chosen = ofDay(chosen, time.Now())
-		*hints = true
-		if *budget == 0 {
-			*budget = time.Minute
-		}
-	}
-	if *list || *ci {
+	if *list {
 		for _, m := range chosen {
 			fmt.Printf("%s (%s): by %v\n", m.name, m.file, m.by)
 		}
-	}
-	if *list {
 		return true, nil
 	}
 	root, err := os.Getwd()
@@ -84,17 +73,6 @@ func run() (ok bool, err error) {
 	defer os.RemoveAll(dir)
 	l := &lab{root: root, dir: dir, built: map[string]string{}, passed: map[string]bool{}}
 	return l.all(chosen)
-}
-
-// ofDay picks three, so that all of them get their turn within some days.
-func ofDay(of []mutant, now time.Time) (out []mutant) {
-	const each = 3
-	day := int(now.Unix() / int64((24 * time.Hour).Seconds()))
-	for i := range min(each, len(of)) {
-		// Far from each other: neighbours are alike.
-		out = append(out, of[(day+i*len(of)/each)%len(of)])
-	}
-	return out
 }
 
 // all runs mutants, and says whether each was caught, as far as it was decided.

@@ -59,6 +59,9 @@ func (r *replay) run() error {
 	if r.out == "" {
 		r.out = dir
 	}
+	if r.out, err = filepath.Abs(r.out); err != nil {
+		return err
+	}
 	if err := r.build(dir); err != nil {
 		return err
 	}
@@ -114,9 +117,12 @@ func (r *replay) once(seed string, i int) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.binary, "-test.run", "^TestSim$", "-test.v")
-	cmd.Env = append(append(os.Environ(), overlay.Env...), "REPLKV_SIM_TRACE=1", "REPLKV_SIM_SEED="+seed, "REPLKV_SIM_LENGTH="+r.length.String(),
-		"REPLKV_SIM_PROFILE="+r.profile, "REPLKV_SIM_SCHEDULE="+r.schedule, "REPLKV_SIM_OUT="+out, "REPLKV_SIM_KEEP=1")
+	cmd := exec.CommandContext(ctx, r.binary)
+	// Nothing that differs between two machines, nor the length of a path: what a process
+	// keeps of it would move all that it allocates later.
+	cmd.Dir, cmd.Args = out, []string{"sim.test", "-test.run", "^TestSim$", "-test.v"}
+	cmd.Env = append([]string{"TZ=UTC", "REPLKV_SIM_TRACE=1", "REPLKV_SIM_OUT=.", "REPLKV_SIM_KEEP=1", "REPLKV_SIM_SEED=" + seed,
+		"REPLKV_SIM_LENGTH=" + r.length.String(), "REPLKV_SIM_PROFILE=" + r.profile, "REPLKV_SIM_SCHEDULE=" + r.schedule}, overlay.Env...)
 	b, err := cmd.CombinedOutput()
 	trace := string(traceLine.Find(b))
 	if err == nil && trace == "" {
