@@ -42,6 +42,6 @@ var ofWatches = []mutant{
 		file: "internal/watch/watcher.go",
 		old:  "w := &watcher{hub: h, o: o, pos: o.After,",
 		new:  "w := &watcher{hub: h, o: o, pos: o.After + min(1, o.After/2),",
-		by:   trial{profile: "crashes", why: watched},
+		by:   trial{profile: "crashes", why: watched + "|revision lies in the future"},
 	},
 }
