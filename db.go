@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -210,10 +211,8 @@ func (db *DB) handOver(ctx context.Context) error {
 	if db.ctx.Err() != nil || db.raft.State() != raft.Leader || len(db.voters()) < 2 {
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- db.raft.LeadershipTransfer().Error() }()
 	select {
-	case err := <-done:
+	case err := <-db.transferred(db.raft.LeadershipTransfer()):
 		if err != nil {
 			db.log.Warn("leadership was not handed over", "error", err)
 		}
@@ -223,6 +222,21 @@ func (db *DB) handOver(ctx context.Context) error {
 	case <-db.ctx.Done():
 		return nil
 	}
+}
+
+// transferred tells the outcome of a transfer of leadership. raft does not answer one that
+// its main loop has not taken up when it is shut down, and this kind of future alone is
+// not told of the shutdown, though it has the field for it: a goroutine would wait for
+// good, and keep all of raft. So the field is set here; only Error looks at it.
+func (db *DB) transferred(future raft.Future) <-chan error {
+	if v := reflect.Indirect(reflect.ValueOf(future)); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("ShutdownCh"); f.CanSet() && f.Type() == reflect.TypeOf(db.gone) {
+			f.Set(reflect.ValueOf(db.gone))
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- future.Error() }()
+	return done
 }
 
 // teardownPatience bounds each wait of teardown: after a fatal error a disk

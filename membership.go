@@ -566,10 +566,8 @@ func (m *members) transfer(ctx context.Context, table Membership, to string) err
 	} else {
 		future = m.db.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(x.Addr))
 	}
-	done := make(chan error, 1)
-	go func() { done <- future.Error() }()
 	select {
-	case err := <-done:
+	case err := <-m.db.transferred(future):
 		switch {
 		case definitelyNotDone(err):
 			return m.not(ErrNoLeader) // of the moment

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/replkv/replkv/store/disk/faultfs"
 )
 
 // TestFailoverIsQuick: once the leader is dead, one of the others leads within two
@@ -118,6 +120,32 @@ func TestDeafFollowerDeposesNobody(t *testing.T) {
 			t.Errorf("%s in term %d, was leader in %d", s.Role, s.Term, term)
 		}
 	})
+}
+
+// TestTransferThatIsNotTakenUp: raft's main loop waits for a disk, and is shut down
+// before it comes to a transfer of leadership: nothing waits for that for good.
+func TestTransferThatIsNotTakenUp(t *testing.T) {
+	for range 8 { // raft may take it up first
+		synctest.Test(t, func(t *testing.T) {
+			opt, disks := withFaults()
+			c := NewCluster(t, 3, opt)
+			c.WaitReady()
+			leader := c.Leader()
+			hang := faultfs.NewHang(faultfs.Of(faultfs.Mutating, "/log/"))
+			defer hang.Release()
+			disks(leader).SetFault(hang.Fault)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			db := c.DB(leader)
+			wg.Go(func() { db.Set(context.Background(), "k", nil) })
+			<-hang.Reached()
+			wg.Go(func() { db.TransferLeadership(context.Background(), "") })
+			synctest.Wait()
+			time.AfterFunc(time.Second, hang.Release)
+			c.Crash(leader)
+			c.Restart(leader)
+		})
+	}
 }
 
 // TestTransferToAny: who asks a follower that any other shall lead gets one transfer,

@@ -1,6 +1,7 @@
 // Command fuzz runs each fuzz target of the module for a while:
 //
 //	go run ./internal/sim/cmd/fuzz -each 5s
+//	go run ./internal/sim/cmd/fuzz -each 1m -most 0 -keep 8 # then they are tests
 //
 // Targets are found, not listed: every func Fuzz... in a _test.go file. A target that
 // fails leaves its input in testdata/fuzz of its package, as go test does, and makes the
@@ -29,6 +30,7 @@ func main() {
 	flag.DurationVar(&f.each, "each", 5*time.Second, "how long to fuzz each target")
 	flag.DurationVar(&f.most, "most", 2*time.Minute, "how long at most for all, without compiling: each gets less then; 0: no bound")
 	flag.StringVar(&f.only, "run", "", "only targets whose directory/name matches this regular expression")
+	flag.IntVar(&f.keep, "keep", 0, "inputs that new code was reached with to keep in testdata/fuzz, if fewer are there")
 	flag.IntVar(&f.atOnce, "procs", runtime.GOMAXPROCS(0), "targets at a time, each with one worker")
 	flag.Parse()
 	if err := f.run(); err != nil {
@@ -41,6 +43,7 @@ type fuzzer struct {
 	each, most time.Duration
 	only       string
 	atOnce     int
+	keep       int
 	work       string // a directory for test binaries and inputs of interest
 }
 
@@ -108,6 +111,9 @@ func (f *fuzzer) run() error {
 			if err != nil {
 				failed.Add(1)
 				result = fmt.Sprintf("FAILED: %v\n%s", err, out)
+			} else if err := f.keepInputs(t); err != nil {
+				failed.Add(1)
+				result = fmt.Sprintf("FAILED to keep inputs: %v", err)
 			}
 			fmt.Printf("%-20s %-18s %10s inputs  %s\n", t.dir, t.name, inputs, result)
 		})
@@ -152,7 +158,7 @@ var overtime = regexp.MustCompile(`(?s)^(fuzz: [^\n]*\n)*--- FAIL: \w+ \([0-9.]+
 // fuzz runs a target, and says how many inputs it was given.
 func (f *fuzzer) fuzz(binary string, t target) (inputs string, out []byte, err error) {
 	cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", f.each.String(),
-		"-test.parallel", "1", "-test.fuzzcachedir", filepath.Join(f.work, "inputs", t.name), "-test.timeout", (f.each + 5*time.Minute).String())
+		"-test.parallel", "1", "-test.fuzzcachedir", f.inputs(t), "-test.timeout", (f.each + 5*time.Minute).String())
 	cmd.Dir = t.dir
 	out, err = cmd.CombinedOutput()
 	if overtime.Match(out) {
@@ -162,4 +168,65 @@ func (f *fuzzer) fuzz(binary string, t target) (inputs string, out []byte, err e
 		inputs = string(m[len(m)-1][1])
 	}
 	return inputs, out, err
+}
+
+// inputs is where a target's inputs are that new code was reached with.
+func (f *fuzzer) inputs(t target) string {
+	return filepath.Join(f.work, "inputs", strings.ReplaceAll(t.dir, string(filepath.Separator), "-"))
+}
+
+// maxKept is the size of an input beyond which it is not kept, in bytes.
+const maxKept = 4 << 10
+
+// keepInputs copies some of what was found, evenly over the time of the search: the
+// later ones are deep in the code, the first ones simple.
+func (f *fuzzer) keepInputs(t target) error {
+	to := filepath.Join(t.dir, "testdata", "fuzz", t.name)
+	there, err := os.ReadDir(to)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	want := f.keep - len(there)
+	if want <= 0 {
+		return nil
+	}
+	found, err := found(filepath.Join(f.inputs(t), t.name))
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	for i := range min(want, len(found)) {
+		name := found[i*len(found)/min(want, len(found))]
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, filepath.Base(name)), b, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// found lists the small files of a directory, oldest first; none if it is not there.
+func found(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	at := map[string]time.Time{}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		if name := filepath.Join(dir, e.Name()); info.Size() <= maxKept {
+			names = append(names, name)
+			at[name] = info.ModTime()
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return at[a].Compare(at[b]) })
+	return names, err
 }
