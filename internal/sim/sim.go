@@ -94,7 +94,7 @@ func Run(t *testing.T, cfg Config) Coverage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{cfg: cfg, plan: p, hist: &history{}, cover: counters{by: Coverage{}}}
+	r := newRun(cfg, p)
 	for _, name := range p.workloads {
 		r.work = append(r.work, workloads[name]())
 	}
@@ -105,6 +105,10 @@ func Run(t *testing.T, cfg Config) Coverage {
 	r.check()
 	r.report(t)
 	return r.cover.by
+}
+
+func newRun(cfg Config, p plan) *run {
+	return &run{cfg: cfg, plan: p, hist: &history{}, cover: counters{by: Coverage{}}}
 }
 
 // bubble is the part in virtual time.
@@ -144,18 +148,8 @@ func leftGoroutines() string {
 
 // inside runs the cluster, from its birth to its end.
 func (r *run) inside() (err error) {
-	r.c = cluster.New(r.plan.members)
-	r.nemesis = newNemesis(r)
-	r.c.Config, r.c.Edges = r.configure, r.nemesis.edges
-	r.remotes = &remotes{r: r, servers: map[int]*grpc.Server{}}
-	r.nemesis.network()
 	defer func() { err = errors.Join(err, r.close()) }()
-	for i := range r.plan.members {
-		if err := r.nemesis.start(i); err != nil {
-			return fmt.Errorf("open member %d: %w", i, err)
-		}
-	}
-	if err := r.c.Ready(); err != nil {
+	if err := r.open(); err != nil {
 		return err
 	}
 	whole := context.Background()
@@ -181,6 +175,21 @@ func (r *run) inside() (err error) {
 	}
 	r.cover.add(countSeconds, int(time.Since(r.log.began).Seconds()))
 	return nil
+}
+
+// open starts the cluster, and waits until it serves.
+func (r *run) open() error {
+	r.c = cluster.New(r.plan.members)
+	r.nemesis = newNemesis(r)
+	r.c.Config, r.c.Edges = r.configure, r.nemesis.edges
+	r.remotes = &remotes{r: r, servers: map[int]*grpc.Server{}}
+	r.nemesis.network()
+	for i := range r.plan.members {
+		if err := r.nemesis.start(i); err != nil {
+			return fmt.Errorf("open member %d: %w", i, err)
+		}
+	}
+	return r.c.Ready()
 }
 
 // load has clients work and the nemesis do harm for the length of the run.

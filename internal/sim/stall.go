@@ -27,6 +27,7 @@ func (n *nemesis) stall() string {
 	goOn := make(chan struct{})
 	end := sync.OnceFunc(func() { close(goOn) })
 	n.members[i].stalls = append(n.members[i].stalls, end)
+	time.AfterFunc(d, end) // whatever holds up the nemesis: a member stops when its disk takes 10 s
 	well := n.slowed(i, func(o faultfs.Op) error {
 		if slowable(o) {
 			<-goOn
