@@ -98,7 +98,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.db.counts.snapshotsInstalled.Add(1)
-	index := f.db.state.State().Index
+	st := f.db.state.State()
+	f.db.wlog.rebase(st)
+	index := st.Index
 	f.db.log.Info("snapshot installed", "index", index)
 	f.db.events.snapshot(f.db.cfg.Events.SnapshotInstalled, SnapshotEvent{Index: index, Bytes: bytes, Duration: time.Since(began)})
 	f.db.configured()

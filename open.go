@@ -357,6 +357,7 @@ func (db *DB) parts() {
 	db.entries = newEntryQueue(db)
 	db.members, db.events = newMembers(db), newEvents(db)
 	db.wlog = &watchedLog{Guard: db.guard, db: db}
+	db.wlog.rebase(db.state.State())
 	db.limits.db = db
 	db.quota.init(db)
 	db.writes = newWriter(db)

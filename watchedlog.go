@@ -1,16 +1,19 @@
 package replkv
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/raftlog"
 )
 
 // watchedLog is the log as raft sees it: it measures the writes, and knows which
-// one is under way, so that a disk that hangs is seen before the write deadline.
+// one is under way, so that a disk that hangs is seen before the write deadline. And
+// it knows the newest entry that an installed snapshot stands for.
 type watchedLog struct {
 	*raftlog.Guard
 	db *DB
@@ -19,6 +22,32 @@ type watchedLog struct {
 	// began is when the write under way did; nil: none is. raft makes one write at a
 	// time. A time.Time and not a number, since the wall clock may be set meanwhile.
 	began atomic.Pointer[time.Time]
+	// base is the last entry of the state that was installed, or opened with. It is
+	// committed, so no leader has another at its index.
+	base atomic.Pointer[raft.Log]
+}
+
+// rebase says that the log goes on behind st, and may have nothing before.
+func (l *watchedLog) rebase(st store.State) {
+	l.base.Store(&raft.Log{Index: st.Index, Term: st.Term, Type: raft.LogNoop})
+}
+
+// GetLog knows the base, too. raft v1.8.0, which empties the log when it installs a
+// snapshot, compares an append that follows the snapshot only with the newest entry it
+// has: one that comes a second time, or, as here, after others were sent ahead, it
+// refused, and the leader went back one entry at a time, to the end of its log, and sent
+// the state once more. The thesis (section 5.1) has the snapshot's index and term kept
+// for this comparison.
+//
+// Invariant: raft sends what it reads here to no one. It reads an entry to send behind
+// one that it has found, or first of all; and before the base nothing is found.
+func (l *watchedLog) GetLog(index uint64, entry *raft.Log) error {
+	err := l.Guard.GetLog(index, entry)
+	if base := l.base.Load(); errors.Is(err, raft.ErrLogNotFound) && base != nil && base.Index == index && index > 1 {
+		*entry = *base
+		return nil
+	}
+	return err
 }
 
 func (l *watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
