@@ -39,8 +39,8 @@ func (l *watchedLog) rebase(st store.State) {
 // the state once more. The thesis (section 5.1) has the snapshot's index and term kept
 // for this comparison.
 //
-// Invariant: raft sends what it reads here to no one. It reads an entry to send behind
-// one that it has found, or first of all; and before the base nothing is found.
+// Invariant: raft never sends the entry that is made up here. It sends one behind another
+// that it has found, or index 1; and a log that lacks the base has nothing before it.
 func (l *watchedLog) GetLog(index uint64, entry *raft.Log) error {
 	err := l.Guard.GetLog(index, entry)
 	if base := l.base.Load(); errors.Is(err, raft.ErrLogNotFound) && base != nil && base.Index == index && index > 1 {
