@@ -43,7 +43,7 @@ func (l *watchedLog) rebase(st store.State) {
 // that it has found, or index 1; and a log that lacks the base has nothing before it.
 func (l *watchedLog) GetLog(index uint64, entry *raft.Log) error {
 	err := l.Guard.GetLog(index, entry)
-	if base := l.base.Load(); errors.Is(err, raft.ErrLogNotFound) && base != nil && base.Index == index && index > 1 {
+	if base := l.base.Load(); errors.Is(err, raft.ErrLogNotFound) && base.Index == index && index > 1 {
 		*entry = *base
 		return nil
 	}

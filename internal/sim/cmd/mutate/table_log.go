@@ -78,6 +78,13 @@ var ofSnapshots = []mutant{
 		by:   trial{profile: "partitions", why: differ + "|" + stale},
 	},
 	{
+		name: "an installed snapshot leaves a log that does not know its last entry",
+		file: "fsm.go",
+		old:  "f.db.wlog.rebase(st)",
+		new:  "_ = st",
+		by:   trial{pkg: "internal/sim", run: "^TestFirstEntryAfterASnapshot$", why: `\d+ snapshots were sent, want one`},
+	},
+	{
 		name: "a small file is renamed into its place without a sync",
 		file: "store/disk/disk.go",
 		old:  "err = f.Sync()",
