@@ -310,10 +310,15 @@ func (db *DB) membership() (Membership, error) {
 		return out, nil
 	}
 	c, err := decodeConfiguration(data)
-	for _, s := range c.Servers {
-		out.Members = append(out.Members, Member{ID: string(s.ID), Addr: string(s.Address), Nonvoter: s.Suffrage != raft.Voter})
-	}
+	out.Members = membersOf(c)
 	return out, err
+}
+
+func membersOf(c raft.Configuration) (out []Member) {
+	for _, s := range c.Servers {
+		out = append(out, Member{ID: string(s.ID), Addr: string(s.Address), Nonvoter: s.Suffrage != raft.Voter})
+	}
+	return out
 }
 
 // propose makes raft append a configuration that follows table, and waits until

@@ -24,10 +24,11 @@ import (
 )
 
 func init() {
-	hook.Open = func(cfg any, e hook.Edges) (any, error) {
+	hook.Open = func(cfg any, e hook.Edges) (any, error) { return Open(hook.WithEdges(cfg, e).(Config)) }
+	hook.WithEdges = func(cfg any, e hook.Edges) any {
 		c := cfg.(Config)
 		c.edges = e
-		return Open(c)
+		return c
 	}
 	hook.Inspect = func(db any) hook.Insides { return db.(*DB).insides() }
 }
@@ -123,16 +124,21 @@ func (db *DB) open() (err error) {
 }
 
 func (db *DB) openState() (err error) {
-	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
+	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, stateName), store.Options{
 		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
 		OnFatal: db.fatal, OnMembers: db.proof.changed, OnLease: db.leaseChanged,
 	})
 	return err
 }
 
-// floorName is the file that remembers what the member has promised. It lies
-// outside of log and state, which it judges.
-const floorName = "floor"
+// What lies in a member's directory, beside its identity.
+const (
+	stateName = "state"
+	logName   = "log"
+	// floorName is the file that remembers what the member has promised. It lies
+	// outside of log and state, which it judges.
+	floorName = "floor"
+)
 
 func (db *DB) openLog() error {
 	fs, dir := db.cfg.edges.FS, db.cfg.Dir
@@ -148,7 +154,7 @@ func (db *DB) openLog() error {
 	if err != nil {
 		return err
 	}
-	l, err := db.cfg.LogStore(fs.PathJoin(dir, "log"))
+	l, err := db.cfg.LogStore(fs.PathJoin(dir, logName))
 	if err != nil {
 		return errors.Join(err, floor.Close())
 	}
@@ -251,11 +257,7 @@ func (db *DB) empty() error {
 // genesis writes the first log entry: the configuration, the same bytes on
 // each first member. It may have been torn before: then it is done again.
 func (db *DB) genesis() error {
-	members := slices.SortedFunc(slices.Values(db.cfg.firstMembers()), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	var c raft.Configuration
-	for _, m := range members {
-		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
-	}
+	c := firstConfiguration(db.cfg.firstMembers())
 	if err := errors.Join(db.failpoint("genesis-term"), db.guard.SetUint64([]byte("CurrentTerm"), 1), db.failpoint("genesis-entry")); err != nil {
 		return err
 	}
@@ -274,8 +276,16 @@ func (db *DB) genesis() error {
 		return err
 	}
 	db.id.begun, db.id.since = true, 1
-	db.id.settled = len(members) == 1 // nobody else could know better
+	db.id.settled = len(c.Servers) == 1 // nobody else could know better
 	return db.id.save(&db.cfg)
+}
+
+// firstConfiguration is that of a cluster that begins.
+func firstConfiguration(members []Member) (c raft.Configuration) {
+	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) }) {
+		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+	}
+	return c
 }
 
 // checkPlace keeps a single member's directory from being opened as one of a

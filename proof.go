@@ -29,7 +29,7 @@ import (
 //
 // At the birth of a cluster there is no such leader. There a first member also
 // becomes whole when a majority of the first members, itself included, hold
-// nothing but the first entry, and never held more: nobody can have committed anything with a predecessor of this
+// nothing but what the cluster began with, and never held more: nobody can have committed anything with a predecessor of this
 // directory, unless just those members never heard of it (see guarantees.md).
 type proof struct {
 	db    *DB

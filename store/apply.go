@@ -20,6 +20,7 @@ type EntryKind uint8
 const (
 	Command       EntryKind = iota // Data is a command envelope
 	Configuration                  // Data is a configuration, opaque here
+	founding                       // the same, of a new cluster (Found); never in a log
 )
 
 // Entry is a committed log entry. Data is only read until Apply returns.
@@ -245,11 +246,15 @@ func (a *applier) entry(e *Entry) (Result, error) {
 	a.at, a.answered, a.ranged = e.Index, 0, 0
 	var err error
 	switch e.Kind {
-	case Configuration:
+	case Configuration, founding:
 		a.config = append([]byte{}, e.Data...)
 		a.st.ConfigIndex = e.Index
 		a.scratch = append(a.scratch, e.Data...)
-		err = a.configure(e.Index, e.Refs)
+		if e.Kind == founding {
+			err = a.found(e)
+		} else {
+			err = a.configure(e.Index, e.Refs)
+		}
 	case Command:
 		res.Batches, err = a.command(e)
 	default:

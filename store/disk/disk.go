@@ -77,6 +77,15 @@ func WriteFile(fs FS, name string, b []byte) error {
 	return SyncDir(fs, fs.PathDir(name))
 }
 
+// Mark makes an empty file of that name.
+func Mark(fs FS, name string) error {
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), SyncDir(fs, fs.PathDir(name)))
+}
+
 // ReadFile returns the content of a file of at most limit bytes; fs.ErrNotExist
 // if there is none.
 func ReadFile(fs FS, name string, limit int64) ([]byte, error) {
