@@ -177,7 +177,7 @@ func (q *entryQueue) work() {
 }
 
 func (q *entryQueue) propose(batches []*queuedBatch) {
-	env := command.Envelope{TimeMillis: uint64(q.db.cfg.edges.Now().UnixMilli()), Batches: make([][]byte, len(batches))}
+	env := command.Envelope{TimeMillis: unixMillis(q.db.cfg.edges.Now()), Batches: make([][]byte, len(batches))}
 	size := command.EnvelopeOverhead(len(batches))
 	for i, b := range batches {
 		env.Batches[i] = b.raw

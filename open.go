@@ -424,7 +424,7 @@ func (db *DB) run() {
 	db.background(func() { db.lessor.Run(db.ctx) })
 	db.background(db.keepAlives.run)
 	db.background(db.leaseLooks.run)
-	db.background((&historian{db}).run)
+	db.background((&historian{db: db}).run)
 	db.background(func() { db.watches.Run(db.ctx) })
 	db.background(db.quota.run)
 	db.background(db.quota.reclaim)
