@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"time"
@@ -154,7 +155,11 @@ func (db *DB) openLog() error {
 	if err != nil {
 		return err
 	}
+	before, _ := fs.List(fs.PathJoin(dir, logName))
 	l, err := db.cfg.LogStore(fs.PathJoin(dir, logName))
+	if err == nil && found && floor.State().Term > 0 && len(before) > 0 {
+		err = notEmpty(l, fs.PathJoin(dir, logName))
+	}
 	if err != nil {
 		return errors.Join(err, floor.Close())
 	}
@@ -162,6 +167,24 @@ func (db *DB) openLog() error {
 	db.guard = raftlog.NewGuard(l, raftlog.GuardOptions{Logger: db.log, TrailingBytes: db.cfg.TrailingLogBytes, OnFatal: db.fatal,
 		Deadline: db.cfg.WriteDeadline, Floor: floor, Applied: func() uint64 { return db.state.State().Index }})
 	return nil
+}
+
+// notEmpty refuses a log that has nothing, not even a term, though its directory is in use:
+// most likely it is another LogStore than the one that the member was made with. To go on
+// would have the member take it for lost, for good.
+func notEmpty(l LogStore, dir string) error {
+	last, err := l.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
+		return nil
+	}
+	err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
+	if c, ok := l.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }
 
 // checkFloor finds out what the member has lost of what it promised. That is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"syscall"
 	"time"
 
 	"github.com/replkv/replkv/internal/command"
@@ -390,10 +391,23 @@ func (db *DB) readMany(ctx context.Context, keys []string, fn func(Item, error) 
 // readError is the error of a read of the local state. Once the store has stopped,
 // what is no answer about the data is but a symptom.
 func (db *DB) readError(op string, err error) error {
+	db.diskFailed(err)
 	if db.ctx.Err() != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCompacted) && !errors.Is(err, ErrFutureRevision) && !errors.Is(err, ErrInvalidArgument) {
 		err = db.stopped()
 	}
 	return db.wrap(op, OutcomeNotDone, err)
+}
+
+// diskFailed stops the store if err says that its disk has failed: what comes next would
+// not be better, and other members have the data.
+func (db *DB) diskFailed(err error) {
+	switch errno, ok := errors.AsType[syscall.Errno](err); {
+	case !ok, errno == syscall.EMFILE, errno == syscall.ENFILE, errno == syscall.ENOMEM: // the process's, for now
+	default:
+		if db.ctx.Err() == nil {
+			db.fatal(fmt.Errorf("read the state: %w", err))
+		}
+	}
 }
 
 // Revision returns the store's current revision, linearizably.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -37,6 +38,10 @@ type Store struct {
 	members atomic.Pointer[members] // of the last committed batch; never changed
 	leases  leaseTable
 	recent  atomic.Pointer[recent] // the live engine's
+	size    struct {
+		asked atomic.Bool // Pebble; it has not answered yet
+		known atomic.Int64
+	}
 	janitor *janitor
 
 	mu struct {
@@ -186,6 +191,11 @@ func (s *Store) adopt(eng *engine) error {
 	if err != nil {
 		return err
 	}
+	swept, err := loadSwept(eng.db)
+	if err != nil {
+		return err
+	}
+	eng.swept.Store(int64(swept))
 	s.leases.adopt(leases)
 	s.apply.applier.leases.adopt(leases)
 	published := maps.Clone(members)
@@ -342,14 +352,35 @@ func (s *Store) Close() error {
 	return errors.Join(err, e.closeErr)
 }
 
-// Size returns the bytes that the store's files take on disk.
+// sizePatience is how long Size waits for Pebble, which answers at once unless its
+// MANIFEST waits for the disk.
+const sizePatience = 100 * time.Millisecond
+
+// Size returns the bytes that the store's files take on disk; the last that is known, 0
+// if none is, while the disk does not answer.
 func (s *Store) Size() (int64, error) {
 	e, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
-	defer e.release()
-	return int64(e.db.Metrics().DiskSpaceUsage()), nil
+	if !s.size.asked.CompareAndSwap(false, true) { // and has not been answered
+		e.release()
+		return s.size.known.Load(), nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer e.release()
+		s.size.known.Store(int64(e.db.Metrics().DiskSpaceUsage()))
+		s.size.asked.Store(false)
+		close(done)
+	}()
+	patience := time.NewTimer(sizePatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	}
+	return s.size.known.Load(), nil
 }
 
 // LiveSize returns the bytes of the files that hold the data, without those that

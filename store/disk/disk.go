@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -111,6 +112,9 @@ func Lock(fs FS, dir string) (io.Closer, error) {
 	}
 	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist) {
 		return nil, err
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && errno != syscall.EAGAIN && errno != syscall.EACCES {
+		return nil, err // of the disk, or the process
 	}
 	return nil, fmt.Errorf("%w: %s: %w", kv.ErrDirLocked, dir, err)
 }
