@@ -54,9 +54,8 @@ func TestReadFails(t *testing.T) {
 	if !errors.Is(db.Err(), syscall.EIO) {
 		t.Errorf("Err: %v", db.Err())
 	}
-	db.Close()
-	c.in.Members[victim].Down = true
-	c.WaitReady() // the others go on
+	c.Crash(victim) // another process comes back: what has failed stays in this one
+	c.WaitReady()
 	c.writes((victim+1)%3, "x")
 }
 
