@@ -25,7 +25,8 @@ import (
 type Config struct {
 	// Dir holds everything the member must not lose. It is created if it is
 	// not there, locked while the store is open, and belongs to one member of
-	// one cluster for ever; never restore it from a backup. Required.
+	// one cluster for ever; never put a copy in its place (Restore makes a new
+	// cluster). Required.
 	Dir string
 	// ID names the member in its cluster: 1 to 63 of [a-z0-9.-]. It may be
 	// empty only without Addr.
