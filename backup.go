@@ -58,11 +58,11 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, opts ...ReadOption) (Back
 	if err := db.barrier(ctx, &o); err != nil {
 		return fail(err)
 	}
-	c, err := db.state.Checkpoint()
+	c, err := db.checkpoint(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	defer c.Close()
+	defer db.drop(c)
 	info, err := backupInfo(c.Info(db.cluster()))
 	if err != nil {
 		return fail(err)
@@ -73,6 +73,42 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, opts ...ReadOption) (Back
 	}
 	db.log.Info("backup written", "revision", info.Revision, "bytes", info.Bytes)
 	return info, nil
+}
+
+// checkpoint makes one; if ctx ends, the disk may take its time.
+func (db *DB) checkpoint(ctx context.Context) (*store.Checkpoint, error) {
+	type made struct {
+		c   *store.Checkpoint
+		err error
+	}
+	done := make(chan made)
+	go func() {
+		c, err := db.state.Checkpoint()
+		select {
+		case done <- made{c, err}:
+		case <-ctx.Done():
+			db.drop(c)
+		case <-db.ctx.Done():
+			db.drop(c)
+		}
+	}()
+	select {
+	case m := <-done:
+		return m.c, m.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-db.ctx.Done():
+		return nil, db.stopped()
+	}
+}
+
+func (db *DB) drop(c *store.Checkpoint) {
+	if c == nil {
+		return
+	}
+	if err := c.Close(); err != nil {
+		db.log.Warn("a checkpoint stays on the disk until the next start", "error", err)
+	}
 }
 
 func (db *DB) copyBackup(ctx context.Context, w io.Writer, c *store.Checkpoint) error {

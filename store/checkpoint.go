@@ -85,7 +85,7 @@ func (s *Store) reserveCheckpoint() (dir string, err error) {
 	}
 	s.mu.checkpointCount++
 	s.mu.serial++
-	dir = fs.PathJoin(parent, fmt.Sprintf("%06d", s.mu.serial))
+	dir = fs.PathJoin(parent, fmt.Sprintf("%06d-%s", s.mu.serial, s.nonce))
 	s.mu.Unlock()
 	if err := fs.MkdirAll(parent, 0o755); err != nil {
 		return dir, fmt.Errorf("state: checkpoint: %w", err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -24,6 +25,9 @@ import (
 type Store struct {
 	dir  string
 	opts Options
+	// nonce is part of the names of checkpoints: one may be deleted after the store has
+	// closed, when another store has the directory.
+	nonce string
 
 	eng   atomic.Pointer[engine] // nil once closed
 	state atomic.Pointer[State]  // of the last committed batch
@@ -70,7 +74,7 @@ const (
 // what a crash left over. The caller holds a lock on a directory above it.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
-	s := &Store{dir: dir, opts: o}
+	s := &Store{dir: dir, opts: o, nonce: rand.Text()[:8]}
 	if err := disk.MkdirAll(o.FS, dir); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
