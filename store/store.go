@@ -105,24 +105,29 @@ func (s *Store) currentEngine() (string, error) {
 		if !strings.HasPrefix(name, enginePrefix) || strings.ContainsAny(name, "/\\") {
 			return "", fmt.Errorf("%w: state: %s says %q", kv.ErrCorrupt, currentName, b)
 		}
-		if _, err := fs.Stat(fs.PathJoin(s.dir, name)); err != nil {
+		info, err := fs.Stat(fs.PathJoin(s.dir, name))
+		if err != nil {
 			return "", fmt.Errorf("%w: state: %s names a directory that is not there: %w", kv.ErrCorrupt, currentName, err)
 		}
-		return name, nil
+		if !info.IsDir() {
+			return "", fmt.Errorf("%w: state: %s names %q, which is no directory", kv.ErrCorrupt, currentName, name)
+		}
+		files, err := fs.List(fs.PathJoin(s.dir, name))
+		if err != nil {
+			return "", fmt.Errorf("state: %w", err)
+		}
+		if len(files) > 0 {
+			return name, nil
+		}
+		return name, s.checkOwnerless("names an empty directory") // one that was never opened
 	}
 	if !errors.Is(err, iofs.ErrNotExist) {
 		return "", fmt.Errorf("state: %w", err)
 	}
 	// CURRENT is written before an engine is first opened. Without it, what is
 	// in an engine's directory has lost its owner, and must not be swept away.
-	names, err := fs.List(s.dir)
-	if err != nil {
-		return "", fmt.Errorf("state: %w", err)
-	}
-	for _, n := range names {
-		if files, err := fs.List(fs.PathJoin(s.dir, n)); strings.HasPrefix(n, enginePrefix) && (err != nil || len(files) > 0) {
-			return "", fmt.Errorf("%w: state: %s is missing, and %s holds data", kv.ErrCorrupt, currentName, n)
-		}
+	if err := s.checkOwnerless("is missing"); err != nil {
+		return "", err
 	}
 	name := enginePrefix + "000001"
 	// Durable before CURRENT names it.
@@ -130,6 +135,22 @@ func (s *Store) currentEngine() (string, error) {
 		return "", fmt.Errorf("state: %w", err)
 	}
 	return name, s.writeCurrent(name)
+}
+
+// checkOwnerless refuses a state of which a directory holds data that CURRENT does not
+// speak of; why says what is wrong with CURRENT.
+func (s *Store) checkOwnerless(why string) error {
+	fs := s.opts.FS
+	names, err := fs.List(s.dir)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	for _, n := range names {
+		if files, err := fs.List(fs.PathJoin(s.dir, n)); strings.HasPrefix(n, enginePrefix) && (err != nil || len(files) > 0) {
+			return fmt.Errorf("%w: state: %s %s, and %s holds data", kv.ErrCorrupt, currentName, why, n)
+		}
+	}
+	return nil
 }
 
 // writeCurrent makes name the live engine, atomically and durably.

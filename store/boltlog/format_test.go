@@ -1,6 +1,7 @@
 package boltlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -100,19 +101,46 @@ func TestCheckFormat(t *testing.T) {
 	}
 }
 
-// FuzzUnseal: hostile rows are refused, or are what sealing makes.
+// FuzzUnseal: hostile rows are refused, or are what sealing makes. They are given as they
+// are, and with good checksums.
 func FuzzUnseal(f *testing.F) {
-	f.Add([]byte("k"), sealed([]byte("k"), []byte("value")), uint64(1))
-	f.Add(formatKey, encodeFormat(formatVersion), uint64(2))
-	f.Add([]byte{}, sealEntry(goldenEntries()[1], 5).Extensions, uint64(258))
-	f.Fuzz(func(t *testing.T, key, row []byte, index uint64) {
-		if value, err := unsealed(key, row); err == nil && string(sealed(key, value)) != string(row) {
-			t.Errorf("row %x", row)
+	f.Add([]byte("k"), sealed([]byte("k"), []byte("value")), uint64(1), uint64(0))
+	f.Add([]byte("k"), formatMagic[:], uint64(1), uint64(2))
+	f.Add(formatKey, encodeFormat(formatVersion), uint64(2), uint64(3))
+	for _, version := range []uint16{0, formatVersion, formatVersion + 1} {
+		row := encodeFormat(version)
+		f.Add([]byte{}, row[:len(row)-crcBytes], uint64(2), uint64(3))
+	}
+	f.Add([]byte{}, sealEntry(goldenEntries()[1], 5).Extensions, uint64(258), uint64(258))
+	f.Fuzz(func(t *testing.T, key, row []byte, index, stored uint64) {
+		for _, row := range [][]byte{row, sealed(key, row)} {
+			value, err := unsealed(key, row)
+			switch {
+			case err != nil && !errors.Is(err, kv.ErrCorrupt):
+				t.Error(err)
+			case err == nil && string(sealed(key, value)) != string(row):
+				t.Errorf("row %x", row)
+			}
 		}
-		checkFormat(row)
-		stored := raft.Log{Index: index, Data: key, Extensions: row}
-		if offset, err := unsealEntry(index, &stored); err == nil && string(sealEntry(&stored, offset).Extensions) != string(row) {
-			t.Errorf("entry with %x", row)
+		for _, format := range [][]byte{row, sealed(formatKey, row), encodeFormat(uint16(index))} {
+			err := checkFormat(format)
+			if err != nil && !errors.Is(err, kv.ErrCorrupt) && !errors.Is(err, kv.ErrFormatTooNew) {
+				t.Error(err)
+			}
+			if err == nil && !bytes.HasPrefix(format, encodeFormat(formatVersion)[:len(formatMagic)+2]) {
+				t.Errorf("format row %x", format)
+			}
+		}
+		entry := raft.Log{Index: stored, Term: index, Type: raft.LogType(len(key)), Data: key, Extensions: row, AppendedAt: time.Unix(int64(stored), int64(index%1e9))}
+		for _, entry := range []*raft.Log{&entry, sealEntry(&entry, int64(index^stored))} {
+			was := string(entry.Extensions)
+			offset, err := unsealEntry(index, entry)
+			switch {
+			case err != nil && !errors.Is(err, kv.ErrCorrupt):
+				t.Error(err)
+			case err == nil && (entry.Index != index || string(sealEntry(entry, offset).Extensions) != was):
+				t.Errorf("entry with %x", row)
+			}
 		}
 	})
 }

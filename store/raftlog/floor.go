@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	iofs "io/fs"
+	"math"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -173,7 +174,7 @@ func decodeFloorSlot(file []byte, i int64) (s FloorState, seq uint64, err error)
 		v[i] = binary.BigEndian.Uint64(b[9+8*i:])
 	}
 	n := int(binary.BigEndian.Uint16(b[floorHeadBytes-2:]))
-	if b[8] == 0 || v[0] == 0 || n > maxFloorCandidate {
+	if b[8] == 0 || v[0] == 0 || v[0] == math.MaxUint64 || n > maxFloorCandidate { // the next one has a number, too
 		return s, 0, fmt.Errorf("%w: floor slot: version %d, sequence %d, candidate of %d bytes", kv.ErrCorrupt, b[8], v[0], n)
 	}
 	return FloorState{Term: v[1], VoteTerm: v[2], Index: v[3], IndexTerm: v[4], Applied: v[5],

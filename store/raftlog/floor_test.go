@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -164,15 +165,62 @@ func TestFloorDamage(t *testing.T) {
 	}
 }
 
+// FuzzFloor gives a file two hostile slots, each with a good checksum but for a share: a
+// slot decodes to what it was encoded from, and the file is read as the format says of
+// two; what is written then is what is read.
 func FuzzFloor(f *testing.F) {
-	f.Add(encodeFloorSlot(goldenFloor(), 1))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, seq, err := decodeFloorSlot(b, 0)
-		if err == nil && !bytes.Equal(encodeFloorSlot(s, seq)[:floorHeadBytes+len(s.Candidate)], b[:floorHeadBytes+len(s.Candidate)]) {
-			t.Errorf("%+v does not encode to what it was read from", s)
+	one, two := encodeFloorSlot(goldenFloor(), 1), encodeFloorSlot(FloorState{Term: 1}, 2)
+	f.Add(one, two, uint8(0))
+	f.Add(two, one, uint8(0))
+	f.Add(one, one, uint8(0))
+	f.Add(one, two[:floorHeadBytes], uint8(2))
+	f.Add([]byte{}, two, uint8(1))
+	f.Add(encodeFloorSlot(goldenFloor(), math.MaxUint64), one, uint8(0))
+	f.Fuzz(func(t *testing.T, first, second []byte, as uint8) {
+		file := make([]byte, floorFileBytes)
+		var best FloorState
+		var bestSeq uint64
+		tooNew := false
+		for i, b := range [][]byte{first, second} {
+			slot := file[i*floorSlotDistance:][:floorSlotBytes]
+			copy(slot, b)
+			if as>>i&1 == 0 {
+				binary.BigEndian.PutUint32(slot[floorSlotBytes-crcBytes:], crc32.Checksum(slot[:floorSlotBytes-crcBytes], castagnoli))
+			}
+			s, seq, err := decodeFloorSlot(file, int64(i))
+			if err == nil && !bytes.Equal(encodeFloorSlot(s, seq)[:floorHeadBytes+len(s.Candidate)], slot[:floorHeadBytes+len(s.Candidate)]) {
+				t.Errorf("%+v does not encode to what it was read from", s)
+			}
+			if err != nil && !errors.Is(err, kv.ErrCorrupt) && !errors.Is(err, kv.ErrFormatTooNew) {
+				t.Error(err)
+			}
+			if err == nil && seq > bestSeq {
+				best, bestSeq = s, seq
+			}
+			tooNew = tooNew || errors.Is(err, kv.ErrFormatTooNew)
 		}
-		if err != nil && !errors.Is(err, kv.ErrCorrupt) && !errors.Is(err, kv.ErrFormatTooNew) {
-			t.Error(err)
+		fs := vfs.NewMem()
+		if err := disk.WriteFile(fs, "floor", file); err != nil {
+			t.Fatal(err)
+		}
+		got, found, err := OpenFloor(fs, "floor")
+		switch {
+		case !found:
+			t.Fatal("it is there")
+		case tooNew || bestSeq == 0:
+			if tooNew != errors.Is(err, kv.ErrFormatTooNew) || bestSeq == 0 && !tooNew && !errors.Is(err, kv.ErrCorrupt) {
+				t.Fatalf("too new %v: %v", tooNew, err)
+			}
+			return
+		case err != nil || got.State() != best:
+			t.Fatalf("%+v, %v; want %+v", got, err, best)
+		}
+		next := FloorState{Term: best.Term + 1, Candidate: "c"}
+		if err := errors.Join(got.Write(next), got.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if again, _, err := OpenFloor(fs, "floor"); err != nil || again.State() != next {
+			t.Fatalf("written %+v, read %+v, %v", next, again, err)
 		}
 	})
 }
