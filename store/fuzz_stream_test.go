@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -65,13 +64,14 @@ func sealStream(header []byte, files [][]byte) []byte {
 }
 
 // checkLeft closes a store, and fails if anything is in its directory then but CURRENT
-// and the live engine.
-func checkLeft(t *testing.T, s *Store) {
+// and the live engine; the engine of before has closed then, too.
+func checkLeft(t *testing.T, s *Store, before *engine) {
 	t.Helper()
 	live := s.opts.FS.PathBase(s.eng.Load().dir)
 	if err := s.Close(); err != nil {
 		checkError(t, err)
 	}
+	<-before.closed // who looks at its depth may still do so
 	names, err := s.opts.FS.List(s.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func streamError(t *testing.T, err error) {
 // FuzzReceive: a stream of hostile bytes is refused, and nothing of it stays; or the
 // state, received, installed or restored, is the one that its header tells of. The
 // fuzzer changes a header, and one of a good checkpoint's files, behind good checksums;
-// or, with the last bit, where the checksums and the end are.
+// and puts a patch over the whole, checksums and end included.
 func FuzzReceive(f *testing.F) {
 	header, files := goodStream(f)
 	for i, b := range files {
@@ -107,6 +107,11 @@ func FuzzReceive(f *testing.F) {
 	f.Add(header, uint8(0), files[0], []byte("x"), uint16(len(whole)))   // goes on behind its end
 	f.Add(header, uint8(0), files[0], []byte("x"), uint16(len(whole)-1)) // the trailer is another
 	f.Add(header, uint8(0), files[0], []byte{1}, uint16(12+len(header)))
+	if h, err := decodeStreamHeader(header); err == nil {
+		h.config = []byte("another")
+		b := h.append(nil)
+		f.Add(b[12:len(b)-4], uint8(0), files[0], []byte(nil), uint16(0))
+	}
 	f.Fuzz(func(t *testing.T, header []byte, file uint8, contents, patch []byte, at uint16) {
 		if len(header)+len(contents)+len(patch) > 64<<10 {
 			return // more of the same
@@ -137,7 +142,7 @@ func receiveFuzzed(t *testing.T, b []byte, readErr error) {
 	if _, err := s.Apply([]Entry{openSessionEntry(1)}); err != nil { // something that must stay
 		t.Fatal(err)
 	}
-	before := s.State()
+	before, old := s.State(), s.eng.Load()
 	in, err := s.Receive(bytes.NewReader(b))
 	if err != nil {
 		streamError(t, err)
@@ -152,7 +157,7 @@ func receiveFuzzed(t *testing.T, b []byte, readErr error) {
 	} else if s.State() != before {
 		t.Fatalf("%v, and the state is %+v", err, s.State())
 	}
-	checkLeft(t, s)
+	checkLeft(t, s, old)
 }
 
 func restoreFuzzed(t *testing.T, b []byte, readErr error) {
@@ -167,7 +172,7 @@ func restoreFuzzed(t *testing.T, b []byte, readErr error) {
 		t.Fatalf("Restore takes what ReadStream refuses: %v", readErr)
 	}
 	isHeaders(t, s, info)
-	checkLeft(t, s)
+	checkLeft(t, s, s.eng.Load())
 }
 
 // isHeaders checks a state against the header that it came with, and that it can be used.
@@ -189,8 +194,8 @@ func isHeaders(t *testing.T, s *Store, h StreamInfo) {
 	}
 }
 
-// FuzzCurrent: whatever CURRENT says, it names a directory that is there or the store is
-// refused, and nothing is swept away then.
+// FuzzCurrent: whatever CURRENT says, it names the directory with the data, or the store
+// is refused, and nothing is swept away then.
 func FuzzCurrent(f *testing.F) {
 	for _, s := range []string{"db-000001\n", "db-000001", "db-000002\n", "db-000003\n", "", "db-\n", "db-000001/../db-000001", "tmp-1\n", strings.Repeat("db-", 100)} {
 		f.Add([]byte(s))
@@ -223,9 +228,9 @@ func FuzzCurrent(f *testing.F) {
 			}
 			return
 		}
-		checkLeft(t, s)
-		if _, err := mem.Stat("state/" + strings.TrimSuffix(string(in), "\n")); errors.Is(err, fs.ErrNotExist) {
-			t.Fatalf("opened with %q", in)
+		if strings.TrimSuffix(string(in), "\n") != "db-000001" || s.State().Index != 1 {
+			t.Fatalf("opened with %q, at %+v", in, s.State())
 		}
+		checkLeft(t, s, s.eng.Load())
 	})
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -106,9 +107,9 @@ func (s *Store) Install(in *Incoming) error {
 		return errors.Join(fmt.Errorf("install snapshot: %w", err), in.Discard(), fs.RemoveAll(dir))
 	}
 	eng, err := openEngine(dir, s.opts, false, s.engineFailed, s.fail)
+	var c contents
 	if err == nil {
-		err = s.checkInstalled(eng, in)
-		if err != nil {
+		if c, err = checkInstalled(eng, in.StreamInfo); err != nil {
 			eng.release()
 		}
 	}
@@ -122,10 +123,7 @@ func (s *Store) Install(in *Incoming) error {
 		s.fail(err)
 		return fmt.Errorf("install snapshot: %w", err)
 	}
-	if err := s.adopt(eng); err != nil {
-		s.fail(err) // after the pointer moved there is no way back
-		return err
-	}
+	s.adopt(eng, c)
 	s.janitor.compacted() // what was swept before, another member did
 	oldDir := old.dir
 	old.onClose = func() {
@@ -137,14 +135,22 @@ func (s *Store) Install(in *Incoming) error {
 	return nil
 }
 
-// checkInstalled compares what the files say with what the header said.
-func (s *Store) checkInstalled(eng *engine, in *Incoming) error {
-	st, err := loadState(eng.db)
-	if err != nil {
-		return err
+// checkInstalled loads what the files say, and compares it with what the header said.
+func checkInstalled(eng *engine, h StreamInfo) (contents, error) {
+	c, err := load(eng)
+	if err == nil {
+		err = h.check(c.state, c.config)
 	}
-	if st != in.State {
-		return fmt.Errorf("%w: snapshot files are at index %d, its header at %d", kv.ErrCorrupt, st.Index, in.State.Index)
+	return c, err
+}
+
+// check says whether the files of a stream hold what its header says.
+func (h *StreamInfo) check(st State, config []byte) error {
+	if st != h.State {
+		return fmt.Errorf("%w: snapshot files are at index %d, its header at %d", kv.ErrCorrupt, st.Index, h.State.Index)
+	}
+	if !bytes.Equal(config, h.Config) {
+		return fmt.Errorf("%w: snapshot files have another configuration than its header", kv.ErrCorrupt)
 	}
 	return nil
 }

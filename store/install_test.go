@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/replkv/replkv/internal/command"
@@ -141,4 +142,38 @@ func TestDamagedStream(t *testing.T) {
 	if _, err := s.Get("k0002", 0); !errors.Is(err, kv.ErrNotFound) {
 		t.Errorf("the state changed: %v", err)
 	}
+}
+
+// TestInstallUnreadable: a state of which a row does not decode is refused before it is
+// the live one.
+func TestInstallUnreadable(t *testing.T) {
+	s, src := newFilled(t, 5, "old"), newFilled(t, 20, "new")
+	receive := func() *Incoming {
+		c, err := src.Checkpoint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		in, err := s.Receive(c.Reader([16]byte{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	good := receive()
+	if err := src.eng.Load().db.Set(sessionKey(command.SessionID{9}), []byte{sessionVersion + 1}, pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	fillStore(t, src, 22, 1, "new") // else the checkpoint is the one before
+	before := s.State()
+	if err := s.Install(receive()); !errors.Is(err, kv.ErrFormatTooNew) {
+		t.Fatalf("installed: %v", err)
+	}
+	if s.State() != before || s.Err() != nil {
+		t.Fatalf("it is at %+v, %v", s.State(), s.Err())
+	}
+	if err := s.Install(good); err != nil || s.State() != good.State {
+		t.Fatalf("the good one: %v, at %+v", err, s.State())
+	}
+	checkLeft(t, s, s.eng.Load())
 }

@@ -78,8 +78,8 @@ func Restore(dir string, o Options, r io.Reader) (*Store, StreamInfo, error) {
 	if s, err = Open(dir, o); err != nil {
 		return nil, StreamInfo{}, err
 	}
-	if has := s.State(); has != in.State {
-		err := fmt.Errorf("%w: snapshot files are at index %d, its header at %d", kv.ErrCorrupt, has.Index, in.State.Index)
+	config, _ := s.Config()
+	if err := in.check(s.State(), config); err != nil {
 		return nil, StreamInfo{}, errors.Join(err, s.Close())
 	}
 	return s, in.StreamInfo, nil

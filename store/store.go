@@ -89,9 +89,11 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.adopt(eng); err != nil {
+	c, err := load(eng)
+	if err != nil {
 		return nil, errors.Join(err, eng.db.Close())
 	}
+	s.adopt(eng, c)
 	s.janitor = startJanitor(s)
 	return s, nil
 }
@@ -190,51 +192,57 @@ func nextEngineName(cur string) string {
 	return fmt.Sprintf("%s%06d", enginePrefix, n+1)
 }
 
-// adopt loads the state of eng and makes it the live one.
-func (s *Store) adopt(eng *engine) error {
-	st, err := loadState(eng.db)
-	if err != nil {
-		return err
+// contents are what of an engine is kept in memory.
+type contents struct {
+	state    State
+	config   []byte
+	settings settings
+	sessions sessions
+	members  members
+	leases   map[kv.LeaseID]Lease
+	swept    kv.Revision
+}
+
+// load reads them.
+func load(eng *engine) (c contents, err error) {
+	if c.state, err = loadState(eng.db); err != nil {
+		return c, err
 	}
-	config, err := getCopy(eng.db, configKey)
-	if err != nil {
-		return err
+	if c.config, err = getCopy(eng.db, configKey); err != nil {
+		return c, err
 	}
-	settings, err := loadSettings(eng.db)
-	if err != nil {
-		return err
+	if c.settings, err = loadSettings(eng.db); err != nil {
+		return c, err
 	}
-	sessions, err := loadSessions(eng.db)
-	if err != nil {
-		return err
+	if c.sessions, err = loadSessions(eng.db); err != nil {
+		return c, err
 	}
-	members, err := loadMembers(eng.db)
-	if err != nil {
-		return err
+	if c.members, err = loadMembers(eng.db); err != nil {
+		return c, err
 	}
-	leases, err := loadLeases(eng.db)
-	if err != nil {
-		return err
+	if c.leases, err = loadLeases(eng.db); err != nil {
+		return c, err
 	}
-	swept, err := loadSwept(eng.db)
-	if err != nil {
-		return err
-	}
-	eng.swept.Store(int64(swept))
-	s.leases.adopt(leases)
-	s.apply.applier.leases.adopt(leases)
-	published := maps.Clone(members)
+	c.swept, err = loadSwept(eng.db)
+	return c, err
+}
+
+// adopt makes eng, of which c was loaded, the live engine.
+func (s *Store) adopt(eng *engine, c contents) {
+	eng.swept.Store(int64(c.swept))
+	s.leases.adopt(c.leases)
+	s.apply.applier.leases.adopt(c.leases)
+	published := maps.Clone(c.members)
 	s.members.Store(&published)
-	s.apply.applier.adopt(s, st, settings, sessions, members)
+	s.apply.applier.adopt(s, c.state, c.settings, c.sessions, c.members)
 	eng.recent = newRecent(recentSets, s.opts.CacheBytes/2)
 	s.recent.Store(eng.recent)
-	eng.removing.Store(int64(st.Compacted))
+	eng.removing.Store(int64(c.state.Compacted))
 	s.mu.Lock()
-	s.mu.config, s.mu.configIndex = config, st.ConfigIndex
+	s.mu.config, s.mu.configIndex = c.config, c.state.ConfigIndex
 	s.mu.Unlock()
 	s.eng.Store(eng)
-	s.state.Store(&st) // after the engine: who sees the index reads that state
-	return nil
+	s.state.Store(&c.state) // after the engine: who sees the index reads that state
 }
 
 func loadState(r pebble.Reader) (State, error) {
