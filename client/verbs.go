@@ -49,6 +49,9 @@ func (c *Client) Get(ctx context.Context, key string, opts ...kv.GetOption) (kv.
 	if err != nil {
 		return kv.Item{}, err
 	}
+	if res.GetItem() == nil {
+		return kv.Item{}, &kv.Error{Op: "Get", Outcome: kv.OutcomeNotDone, Err: fmt.Errorf("%w: an answer without an item", kv.ErrCorrupt)}
+	}
 	return itemFromProto(res.GetItem(), false), nil
 }
 
