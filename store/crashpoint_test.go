@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -196,8 +197,9 @@ func pairs(t *testing.T, fault faultfs.Fault, most int) (wrong int) {
 	t.Helper()
 	h := newCrashHistory(t)
 	n := countPair(t, h)
-	by, crashes := max(1, (n+most-1)/most), 0
-	for k := 0; k <= n; k += by {
+	by, crashes := stride(n, most), 0
+	first := rand.IntN(by)
+	for k := first; k <= n; k += by {
 		mem := disk.NewMem()
 		p := newPair(h, mem)
 		p.fs.SetFault(fault)
@@ -224,7 +226,7 @@ func pairs(t *testing.T, fault faultfs.Fault, most int) (wrong int) {
 			}
 		}
 	}
-	t.Logf("N = %d operations; crashed after every %d., %d crashes, %d with losses", n, by, crashes, wrong)
+	t.Logf("N = %d operations; crashed after every %d., from the %d. on, %d crashes, %d with losses", n, by, first, crashes, wrong)
 	return wrong
 }
 
@@ -247,6 +249,14 @@ func crashPoints() int {
 	return 400
 }
 
+// stride is 1 with REPLKV_CRASH=all; else such that of n operations most are met at most.
+func stride(n, most int) int {
+	if os.Getenv("REPLKV_CRASH") == "all" {
+		return 1
+	}
+	return max(1, (n+most-1)/most)
+}
+
 // TestCrashPoints: after each operation on the disk, a crash leaves of each
 // store a whole state that is not older than what was durable.
 func TestCrashPoints(t *testing.T) { pairs(t, nil, crashPoints()) }
@@ -267,16 +277,17 @@ func TestCrashPointsLie(t *testing.T) {
 	}
 }
 
-// TestDiskErrorPoints: the disk fails, once or for good, at each operation:
-// somebody is told, once, nothing hangs, and on a sound disk all is there.
+// TestDiskErrorPoints: the disk fails, once or for good, at some operations, from a random
+// one on, with REPLKV_CRASH=all at each: somebody is told, once, nothing hangs, and on a
+// sound disk all is there.
 func TestDiskErrorPoints(t *testing.T) {
 	h := newCrashHistory(t)
 	n := countPair(t, h)
-	most := crashPoints() / 4
-	by := (n + most - 1) / most
+	by := stride(n, crashPoints()/4)
+	first := 1 + rand.IntN(by)
 	failed := 0
 	for _, cause := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
-		for k := 1; k <= n; k += by {
+		for k := first; k <= n; k += by {
 			for name, when := range map[string]func(faultfs.Op) bool{"once": faultfs.Window(k, 1), "for good": faultfs.From(k)} {
 				mem := disk.NewMem()
 				p := newPair(h, mem)
@@ -298,7 +309,7 @@ func TestDiskErrorPoints(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("N = %d operations, every %d. failed; %d lives ended by it", n, by, failed)
+	t.Logf("N = %d operations, every %d. failed, from the %d. on; %d lives ended by it", n, by, first, failed)
 	if failed == 0 {
 		t.Error("no error was ever met")
 	}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -137,7 +139,7 @@ func applyGroups(t *testing.T, entries []Entry, n int) (out applied, err error) 
 }
 
 // FuzzForeignRow: a row that is none of ours, of any space, is refused when the store
-// opens or reads it; or does no harm.
+// opens, installs or reads it; or does no harm.
 func FuzzForeignRow(f *testing.F) {
 	lease := (&Lease{Generation: 3, TTL: 60e9, Remaining: 1e9}).append(nil)
 	for _, k := range [][]byte{stateKey, configKey, settingKey(2), sessionKey(goldenSession), sessionResultKey(goldenSession, 2), indexKey(2, 0),
@@ -165,6 +167,15 @@ func FuzzForeignRow(f *testing.F) {
 		}
 		if _, err := s.Flush(); err != nil { // it says how far the state is durable, which it reads
 			checkError(t, err)
+		}
+		if c, err := s.Checkpoint(); err != nil {
+			checkError(t, err)
+		} else {
+			b, err := io.ReadAll(c.Reader([16]byte{}))
+			if err = errors.Join(err, c.Close()); err != nil {
+				t.Fatal(err)
+			}
+			receiveFuzzed(t, b, nil)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -157,7 +157,9 @@ var overtime = regexp.MustCompile(`(?s)^(fuzz: [^\n]*\n)*--- FAIL: \w+ \([0-9.]+
 
 // fuzz runs a target, and says how many inputs it was given.
 func (f *fuzzer) fuzz(binary string, t target) (inputs string, out []byte, err error) {
-	cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", f.each.String(),
+	// Each input that is new is made smaller first, by default for a minute: a slow target
+	// would do nothing else.
+	cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", f.each.String(), "-test.fuzzminimizetime", "50x",
 		"-test.parallel", "1", "-test.fuzzcachedir", f.inputs(t), "-test.timeout", (f.each + 5*time.Minute).String())
 	cmd.Dir = t.dir
 	out, err = cmd.CombinedOutput()
