@@ -104,8 +104,8 @@ func (h peerHandler) ReadIndex(ctx context.Context) (index, term uint64, err err
 
 // Forward proposes another member's batch. It comes from the network: what
 // does not decode must not reach the log, where it would halt every member.
-func (h peerHandler) Forward(ctx context.Context, raw []byte) ([]byte, uint64, error) {
-	if err := checkBatch(raw, h.db.cfg.maxBatchBytes()); err != nil {
+func (h peerHandler) Forward(ctx context.Context, from transport.Identity, raw []byte) ([]byte, uint64, error) {
+	if err := checkBatch(raw, from.From, h.db.cfg.maxBatchBytes()); err != nil {
 		return nil, 0, h.db.wrap("Forward", OutcomeNotDone, err)
 	}
 	if h.db.raft.State() != raft.Leader {
@@ -183,8 +183,10 @@ func (h peerHandler) notLeader(op string) error {
 	return h.db.wrap(op, OutcomeNotDone, ErrNoLeader)
 }
 
-// checkBatch decodes a batch on trial.
-func checkBatch(raw []byte, limit int) error {
+// checkBatch decodes a batch of another member on trial. A member speaks for itself, and
+// for remote clients: a session opened in the name of another would tell that one that a
+// later start of its directory is known, and stop it for good.
+func checkBatch(raw []byte, from string, limit int) error {
 	if len(raw) > limit {
 		return fmt.Errorf("%w: batch of %d bytes", ErrTooLarge, len(raw))
 	}
@@ -201,7 +203,11 @@ func checkBatch(raw []byte, limit int) error {
 			}
 		case command.Compact:
 			return nil
-		case command.OpenSession, command.Epoch: // Admit is the leader's own
+		case command.OpenSession:
+			if !sessioned && (len(op.Member) == 0 || string(op.Member) == from) {
+				return nil
+			}
+		case command.Epoch: // Admit is the leader's own
 			if !sessioned {
 				return nil
 			}

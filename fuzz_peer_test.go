@@ -38,8 +38,11 @@ func openFuzzed(t *testing.T) *DB {
 }
 
 var (
-	fuzzSession   = command.SessionID{1, 2, 3}
-	fuzzSeparator = []byte("\xfe\xfd")
+	fuzzFrom    = transport.Identity{From: "b"}
+	fuzzSession = command.SessionID{1, 2, 3}
+	// fuzzIncarnation stands for the member's own, which it tells its peers.
+	fuzzIncarnation = [16]byte([]byte("incarnation-of-a"))
+	fuzzSeparator   = []byte("\xfe\xfd")
 )
 
 // The first byte of a request says which it is.
@@ -59,6 +62,7 @@ const (
 // fuzzPeer asks a member for one thing, as the transport does. Seq is the newest of the session.
 func fuzzPeer(ctx context.Context, t *testing.T, db *DB, how byte, b []byte, seq *uint64) error {
 	h := peerHandler{db}
+	b = bytes.ReplaceAll(b, fuzzIncarnation[:], db.id.incarnation[:])
 	n := 1 + int(how>>7)
 	message := func(m proto.Message, call func() (proto.Message, error)) error {
 		if proto.Unmarshal(b, m) != nil {
@@ -80,7 +84,7 @@ func fuzzPeer(ctx context.Context, t *testing.T, db *DB, how byte, b []byte, seq
 	case fuzzJoin:
 		m := &peerpb.JoinRequest{}
 		return message(m, func() (proto.Message, error) {
-			from := transport.Identity{From: "b"}
+			from := fuzzFrom
 			if how&fuzzTwo > 0 {
 				m.Token, from.From = db.id.token[:], m.GetId()
 			}
@@ -116,7 +120,7 @@ func answered(m proto.Message, err error) error {
 
 // fuzzForwarded forwards a batch: one that is taken has a result for each operation.
 func fuzzForwarded(ctx context.Context, t *testing.T, h peerHandler, raw []byte) error {
-	out, index, err := h.Forward(ctx, bytes.Clone(raw))
+	out, index, err := h.Forward(ctx, fuzzFrom, bytes.Clone(raw))
 	if err != nil {
 		return err
 	}
@@ -148,8 +152,11 @@ func FuzzPeer(f *testing.F) {
 		{Kind: command.Admit, Member: []byte("b"), Incarnation: [16]byte{1}, Fresh: true},
 		{Kind: command.OpenSession, Session: command.SessionID{9}}, {Kind: command.OpenSession, Session: command.SessionID{9}, Member: []byte("b"), Ordinal: 1,
 			Incarnation: [16]byte{1}, Since: 1, Starts: []command.Start{{Number: 1, Boot: 1}}},
-		{Kind: command.Txn, Txn: &kv.Txn{If: []kv.Compare{kv.Exists("a"), kv.Unchanged(kv.Prefix("x"), 2)},
-			Then: []kv.Op{kv.SetOp("c", []byte("3")), kv.GetOp(kv.All()), kv.DeleteOp(kv.Prefix("b"))}}},
+		{Kind: command.OpenSession, Session: command.SessionID{9}, Member: []byte("a"), Ordinal: 1,
+			Incarnation: fuzzIncarnation, Since: 1, Starts: []command.Start{{Number: 2, Boot: 1}}},
+		{Kind: command.Txn, Txn: &kv.Txn{If: []kv.Compare{kv.Exists("k"), kv.Unchanged(kv.Prefix("x"), 2), kv.ValueIs("k", []byte("v"))},
+			Then: []kv.Op{kv.SetOp("c", []byte("3")), kv.SetOp("d", nil), kv.GetOp(kv.All()), kv.DeleteOp(kv.Prefix("k")), kv.TxnOp(kv.Txn{Then: []kv.Op{kv.GetOp(kv.Key("still"))}})},
+			Else: []kv.Op{kv.GetOp(kv.All()), kv.DeleteOp(kv.All())}}},
 	} {
 		b := command.AppendOp(nil, op)
 		add(append([]byte{fuzzOps}, set...), append([]byte{fuzzOps}, b...))

@@ -28,7 +28,7 @@ func TestPeersDecideNothing(t *testing.T) {
 		{command.NoSession, command.Op{Kind: command.Renew, Lease: 1, Term: 3, Generation: 3}, false},
 	} {
 		raw := command.AppendOp(command.AppendBatchHeader(nil, x.session, 1, 0, 1), &x.op)
-		if err := checkBatch(raw, 1<<20); (err == nil) != x.fine || !x.fine && !errors.Is(err, ErrInvalidArgument) {
+		if err := checkBatch(raw, "b", 1<<20); (err == nil) != x.fine || !x.fine && !errors.Is(err, ErrInvalidArgument) {
 			t.Errorf("%v of term %d, in a session %v: %v", x.op.Kind, x.op.Term, x.session == session, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/transport"
 )
 
 // TestSessionLost: when the state machine has forgotten a member's session, the
@@ -128,10 +129,12 @@ func TestForwardRefuses(t *testing.T) {
 		"a write without session":    one(command.NoSession, set),
 		"a setting":                  one(command.NoSession, &command.Op{Kind: command.Setting, ID: 99, Number: 1}),
 		"a session inside a session": one(session, &command.Op{Kind: command.OpenSession, Session: session}),
-		"cut short":                  one(session, set)[:20],
-		"too long":                   make([]byte, 4<<20),
+		"a session of another": one(command.NoSession, &command.Op{Kind: command.OpenSession, Session: session, Member: []byte(db.cfg.ID), Ordinal: 1,
+			Incarnation: db.id.incarnation, Since: 1, Starts: []command.Start{{Number: 1 << 40, Boot: 1}}}),
+		"cut short": one(session, set)[:20],
+		"too long":  make([]byte, 4<<20),
 	} {
-		if _, _, err := (peerHandler{db}).Forward(t.Context(), raw); err == nil || OutcomeOf(err) != OutcomeNotDone {
+		if _, _, err := (peerHandler{db}).Forward(t.Context(), transport.Identity{From: "b"}, raw); err == nil || OutcomeOf(err) != OutcomeNotDone {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -126,9 +126,9 @@ type Handler interface {
 	// ReadIndex, on the leader, returns a read index confirmed after the call
 	// began, and the term it was confirmed in.
 	ReadIndex(ctx context.Context) (index, term uint64, err error)
-	// Forward, on the leader, commits a batch and returns its encoded result and
-	// the index of its entry. It owns batch.
-	Forward(ctx context.Context, batch []byte) (result []byte, index uint64, err error)
+	// Forward, on the leader, commits a batch of the caller's and returns its encoded
+	// result and the index of its entry. It owns batch.
+	Forward(ctx context.Context, from Identity, batch []byte) (result []byte, index uint64, err error)
 	// Hello tells anybody with a valid certificate who this is. Its caller may be
 	// of another cluster, or of none yet.
 	Hello(ctx context.Context) (*peerpb.HelloResponse, error)

@@ -219,7 +219,7 @@ type peerServer struct {
 }
 
 func (s peerServer) Confirm(ctx context.Context, m *peerpb.ConfirmRequest) (resp *peerpb.ConfirmResponse, err error) {
-	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+	err = s.handle(ctx, func(ctx context.Context, h Handler, _ Identity) error {
 		term, voter, err := h.Confirm(ctx, m.GetTerm())
 		resp = &peerpb.ConfirmResponse{Term: term, Voter: voter}
 		return err
@@ -228,7 +228,7 @@ func (s peerServer) Confirm(ctx context.Context, m *peerpb.ConfirmRequest) (resp
 }
 
 func (s peerServer) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) (resp *peerpb.ReadIndexResponse, err error) {
-	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+	err = s.handle(ctx, func(ctx context.Context, h Handler, _ Identity) error {
 		index, term, err := h.ReadIndex(ctx)
 		resp = &peerpb.ReadIndexResponse{Index: index, Term: term, OverQuota: s.t.cfg.OverQuota()}
 		return err
@@ -237,8 +237,8 @@ func (s peerServer) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) (
 }
 
 func (s peerServer) Forward(ctx context.Context, m *peerpb.ForwardRequest) (resp *peerpb.ForwardResponse, err error) {
-	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
-		result, index, err := h.Forward(ctx, m.GetBatch())
+	err = s.handle(ctx, func(ctx context.Context, h Handler, from Identity) error {
+		result, index, err := h.Forward(ctx, from, m.GetBatch())
 		resp = &peerpb.ForwardResponse{Result: result, Index: index, OverQuota: s.t.cfg.OverQuota()}
 		if err == nil && len(result) > MaxMessageBytes {
 			return fmt.Errorf("%w: %d bytes", kv.ErrResultDropped, len(result))
@@ -266,7 +266,7 @@ func (s peerServer) Join(ctx context.Context, m *peerpb.JoinRequest) (resp *peer
 }
 
 func (s peerServer) Change(ctx context.Context, m *peerpb.ChangeRequest) (resp *peerpb.ChangeResponse, err error) {
-	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+	err = s.handle(ctx, func(ctx context.Context, h Handler, _ Identity) error {
 		resp, err = h.Change(ctx, m)
 		return err
 	})
@@ -274,7 +274,7 @@ func (s peerServer) Change(ctx context.Context, m *peerpb.ChangeRequest) (resp *
 }
 
 func (s peerServer) Leases(ctx context.Context, m *peerpb.LeasesRequest) (resp *peerpb.LeasesResponse, err error) {
-	err = s.handle(ctx, func(ctx context.Context, h Handler) error {
+	err = s.handle(ctx, func(ctx context.Context, h Handler, _ Identity) error {
 		resp, err = h.Leases(ctx, m)
 		return err
 	})
@@ -300,12 +300,13 @@ func (s peerServer) stranger(ctx context.Context, f func(context.Context, Handle
 	return wireerr.ToStatus(f(ctx, s.t.cfg.Handler, id))
 }
 
-func (s peerServer) handle(ctx context.Context, f func(context.Context, Handler) error) error {
+func (s peerServer) handle(ctx context.Context, f func(context.Context, Handler, Identity) error) error {
 	admit := s.t.admit
 	if method, _ := grpc.Method(ctx); needsNoName(method) {
 		admit = s.t.welcome
 	}
-	if _, err := admit(ctx); err != nil {
+	id, err := admit(ctx)
+	if err != nil {
 		return err
 	}
 	if s.t.cfg.Handler == nil {
@@ -313,5 +314,5 @@ func (s peerServer) handle(ctx context.Context, f func(context.Context, Handler)
 	}
 	ctx, cancel := s.t.bound(ctx)
 	defer cancel(context.Canceled)
-	return wireerr.ToStatus(f(ctx, s.t.cfg.Handler))
+	return wireerr.ToStatus(f(ctx, s.t.cfg.Handler, id))
 }
