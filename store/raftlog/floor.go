@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	iofs "io/fs"
-	"math"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -100,6 +99,9 @@ func (f *Floor) Write(s FloorState) error {
 
 func (f *Floor) writeLocked(s FloorState) error {
 	seq, slot := f.mu.seq+1, 1-f.mu.slot
+	if seq == 0 { // nobody has written that often
+		return fmt.Errorf("%w: the newest slot has number %d", kv.ErrCorrupt, f.mu.seq)
+	}
 	b := encodeFloorSlot(s, seq)
 	if f.mu.seq == 0 {
 		// By rename: a file that is there but has no whole slot is damage.
@@ -174,7 +176,7 @@ func decodeFloorSlot(file []byte, i int64) (s FloorState, seq uint64, err error)
 		v[i] = binary.BigEndian.Uint64(b[9+8*i:])
 	}
 	n := int(binary.BigEndian.Uint16(b[floorHeadBytes-2:]))
-	if b[8] == 0 || v[0] == 0 || v[0] == math.MaxUint64 || n > maxFloorCandidate { // the next one has a number, too
+	if b[8] == 0 || v[0] == 0 || n > maxFloorCandidate {
 		return s, 0, fmt.Errorf("%w: floor slot: version %d, sequence %d, candidate of %d bytes", kv.ErrCorrupt, b[8], v[0], n)
 	}
 	return FloorState{Term: v[1], VoteTerm: v[2], Index: v[3], IndexTerm: v[4], Applied: v[5],

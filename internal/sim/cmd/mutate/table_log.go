@@ -66,8 +66,8 @@ var ofSnapshots = []mutant{
 	{
 		name: "an installed state keeps the sessions of the old one",
 		file: "store/store.go",
-		old:  "s.apply.applier.adopt(s, st, settings, sessions, members)",
-		new:  "if s.apply.applier.sessions != nil {\n\t\tsessions = s.apply.applier.sessions\n\t}\n\ts.apply.applier.adopt(s, st, settings, sessions, members)",
+		old:  "s.apply.applier.adopt(s, c.state, c.settings, c.sessions, c.members)",
+		new:  "if s.apply.applier.sessions != nil {\n\t\tc.sessions = s.apply.applier.sessions\n\t}\n\ts.apply.applier.adopt(s, c.state, c.settings, c.sessions, c.members)",
 		by:   trial{profile: "members", why: differ},
 	},
 	{
