@@ -242,7 +242,8 @@ func (s *Store) adopt(eng *engine, c contents) {
 	s.mu.config, s.mu.configIndex = c.config, c.state.ConfigIndex
 	s.mu.Unlock()
 	s.eng.Store(eng)
-	s.state.Store(&c.state) // after the engine: who sees the index reads that state
+	st := c.state      // c need not stay
+	s.state.Store(&st) // after the engine: who sees the index reads that state
 }
 
 func loadState(r pebble.Reader) (State, error) {
