@@ -162,7 +162,10 @@ func (h handler) Confirm(ctx context.Context, term uint64) (uint64, bool, error)
 	return h.confirm(ctx, term)
 }
 func (h handler) ReadIndex(ctx context.Context) (uint64, uint64, error) { return h.readIndex(ctx) }
-func (h handler) Forward(ctx context.Context, _ Identity, b []byte) ([]byte, uint64, error) {
+func (h handler) Forward(ctx context.Context, from Identity, b []byte) ([]byte, uint64, error) {
+	if from.From != "a" { // who forwards in all tests
+		return nil, 0, fmt.Errorf("forwarded by %q", from.From)
+	}
 	return h.forward(ctx, b)
 }
 func (h handler) Hello(context.Context) (*peerpb.HelloResponse, error) {
