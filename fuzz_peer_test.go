@@ -159,9 +159,8 @@ func FuzzPeer(f *testing.F) {
 			Else: []kv.Op{kv.GetOp(kv.All()), kv.DeleteOp(kv.All())}}},
 	} {
 		b := command.AppendOp(nil, op)
-		add(append([]byte{fuzzOps}, set...), append([]byte{fuzzOps}, b...))
-		add(append([]byte{fuzzOps | fuzzTwo}, append(bytes.Clone(set), b...)...), append([]byte{fuzzNoSession}, b...))
-		add(append([]byte{fuzzForward}, append(command.AppendBatchHeader(nil, fuzzSession, 1, 0, 1), b...)...))
+		add(append([]byte{fuzzForward}, append(command.AppendBatchHeader(nil, fuzzSession, 1, 0, 1), b...)...), append([]byte{fuzzOps}, set...),
+			append([]byte{fuzzOps}, b...), append([]byte{fuzzOps | fuzzTwo}, append(bytes.Clone(set), b...)...), append([]byte{fuzzNoSession}, b...))
 	}
 	ask := func(how byte, m proto.Message) []byte {
 		b, err := proto.Marshal(m)
@@ -172,11 +171,11 @@ func FuzzPeer(f *testing.F) {
 	}
 	join := &peerpb.JoinRequest{Id: "b", Addr: "b:1", Incarnation: make([]byte, 16)}
 	for kind := range peerpb.ChangeKind_name {
-		for _, id := range []string{"", "a", "b"} {
-			m := &peerpb.ChangeRequest{Kind: peerpb.ChangeKind(kind), Id: id, Addr: "b:1"}
-			add(ask(fuzzChange, m))
-			add(ask(fuzzChange, &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_ADD_NONVOTER, Id: "b", Addr: "b:1"}), ask(fuzzChange, m), []byte{fuzzHello})
+		change := func(id string) []byte {
+			return ask(fuzzChange, &peerpb.ChangeRequest{Kind: peerpb.ChangeKind(kind), Id: id, Addr: "b:1"})
 		}
+		add(change(""), change("a"), change("b"), ask(fuzzChange, &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_ADD_NONVOTER, Id: "b", Addr: "b:1"}),
+			change("a"), change("b"), []byte{fuzzHello})
 	}
 	add(ask(fuzzChange, &peerpb.ChangeRequest{Join: join}), ask(fuzzJoin, join), ask(fuzzJoin|fuzzTwo, join), []byte{fuzzConfirm})
 	add(append([]byte{fuzzOps}, command.AppendOp(nil, &command.Op{Kind: command.Grant, Lease: 7, TTL: 1000})...),
