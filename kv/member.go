@@ -71,8 +71,10 @@ func MemberOptionsOf(opts []MemberOption) (o MemberOptions) {
 // no error, but a condition that no longer holds is.
 //
 // Errors: ErrUnsafeChange if the quorum would be lost or a voter-to-be is not
-// reached, with the reason, and nothing is done; ErrMemberNotFound; ErrConflict;
-// ErrNoLeader; ErrInvalidArgument.
+// reached, with the reason; ErrMemberNotFound; ErrConflict; ErrNoLeader;
+// ErrInvalidArgument; ErrInvalidConfig for a member without Addr, which takes no others.
+// Whether anything was done, OutcomeOf says: AddVoter that gives up once the member is in
+// the table, and TransferLeadership once it is under way, may yet succeed.
 type Cluster interface {
 	// Members returns the table, linearizably.
 	Members(ctx context.Context) (Membership, error)
