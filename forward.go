@@ -169,7 +169,7 @@ func (h peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*pe
 	if h.db.raft.State() != raft.Leader {
 		return nil, h.notLeader("Change")
 	}
-	if err := checkChange(req); err != nil {
+	if err := h.db.checkChange(req); err != nil {
 		return nil, h.db.wrap("Change", OutcomeNotDone, err)
 	}
 	table, err := h.db.members.change(ctx, req)

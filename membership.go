@@ -27,7 +27,7 @@ func (db *DB) Members(ctx context.Context) (Membership, error) {
 
 // AddNonvoter adds a member that receives the data and counts for no quorum. It
 // need not run yet; start it with Config.Join. ErrConflict if the id or the
-// address is taken.
+// address is taken, or the member is, or becomes, a voter.
 func (db *DB) AddNonvoter(ctx context.Context, id, addr string, opts ...MemberOption) (Membership, error) {
 	return db.changeMembers(ctx, "AddNonvoter", &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_ADD_NONVOTER, Id: id, Addr: addr}, opts)
 }
@@ -73,7 +73,7 @@ func (db *DB) TransferLeadership(ctx context.Context, to string) error {
 func (db *DB) changeMembers(ctx context.Context, op string, req *peerpb.ChangeRequest, opts []MemberOption) (Membership, error) {
 	o := kv.MemberOptionsOf(opts)
 	req.Conditional, req.IfIndex = o.Conditional, o.IfIndex
-	if err := checkChange(req); err != nil {
+	if err := db.checkChange(req); err != nil {
 		return Membership{}, db.callError(op, OutcomeNotDone, err)
 	}
 	ctx, cancel := db.deadline(ctx)
@@ -124,7 +124,7 @@ func retriable(err error) bool {
 	return true
 }
 
-func checkChange(req *peerpb.ChangeRequest) error {
+func (db *DB) checkChange(req *peerpb.ChangeRequest) error {
 	if req.Join != nil {
 		return nil // join looks at it
 	}
@@ -136,6 +136,9 @@ func checkChange(req *peerpb.ChangeRequest) error {
 			return nil
 		}
 	case peerpb.ChangeKind_CHANGE_ADD_NONVOTER, peerpb.ChangeKind_CHANGE_ADD_VOTER:
+		if db.cfg.Addr == "" {
+			return fmt.Errorf("%w: no member could reach a store without Addr", ErrInvalidConfig)
+		}
 		if err := checkAddr(req.Addr); err != nil {
 			return fmt.Errorf("%w: address %q is not host:port that members can dial", ErrInvalidArgument, req.Addr)
 		}
@@ -393,8 +396,10 @@ func (m *members) admit(ctx context.Context, id string, incarnation []byte, fres
 func (m *members) add(ctx context.Context, table Membership, id, addr string, incarnation []byte, promote bool) (Membership, error) {
 	for _, x := range table.Members {
 		switch {
-		case x.ID == id && x.Addr == addr:
+		case x.ID == id && x.Addr == addr && (promote || x.Nonvoter && !m.toBeVoter(id)):
 			return table, nil
+		case x.ID == id && x.Addr == addr:
+			return table, m.not(fmt.Errorf("%w: %s is, or becomes, a voter", ErrConflict, id))
 		case x.ID == id:
 			return table, m.not(fmt.Errorf("%w: %s is a member at %s; restarted with another address it tells so itself", ErrConflict, id, x.Addr))
 		case x.Addr == addr:
@@ -407,6 +412,13 @@ func (m *members) add(ctx context.Context, table Membership, id, addr string, in
 	return m.propose(ctx, func() raft.IndexFuture {
 		return m.db.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), table.Index, enqueueTimeout)
 	})
+}
+
+// toBeVoter says whether a member that does not vote will be promoted without being
+// asked for again.
+func (m *members) toBeVoter(id string) bool {
+	known, _ := m.db.state.Member(id)
+	return known.Promote
 }
 
 // addVoter adds a non-voter that will be a voter, and waits for that.
@@ -430,7 +442,7 @@ func (m *members) addVoter(ctx context.Context, table Membership, id, addr strin
 		}
 	} else if x.Addr != addr {
 		return m.add(ctx, table, id, addr, nil, true) // says what is wrong
-	} else if known, _ := m.db.state.Member(id); !known.Promote {
+	} else if !m.toBeVoter(id) {
 		if err := m.admit(ctx, id, nil, false, true); err != nil {
 			return table, err
 		}

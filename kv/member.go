@@ -79,7 +79,8 @@ type Cluster interface {
 	// Members returns the table, linearizably.
 	Members(ctx context.Context) (Membership, error)
 	// AddNonvoter adds a member that receives the data and counts for no quorum.
-	// It need not run yet; it is started with Config.Join.
+	// It need not run yet; it is started with Config.Join. ErrConflict also if it is,
+	// or becomes, a voter.
 	AddNonvoter(ctx context.Context, id, addr string, opts ...MemberOption) (Membership, error)
 	// AddVoter adds a member, which must run, and makes it a voter once it has
 	// caught up, for which it waits. If ctx ends before, the member stays, and

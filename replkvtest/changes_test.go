@@ -2,6 +2,7 @@ package replkvtest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,4 +80,53 @@ func TestTransferThatGivesUpIsNotNotDone(t *testing.T) {
 		c.wait("the other to lead: else the test shows nothing", func() bool { now, ok := c.in.LeaderNow(); return ok && now == to })
 		delay(0)
 	})
+}
+
+// TestAddNonvoterOfAVoter: who asks for a member that does not vote is told if it does, or
+// will.
+func TestAddNonvoterOfAVoter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		lead := c.Leader()
+		refused := func(id, addr string) {
+			t.Helper()
+			for _, by := range []int{lead, (lead + 1) % 3} {
+				_, err := c.DB(by).AddNonvoter(t.Context(), id, addr)
+				if !errors.Is(err, replkv.ErrConflict) || replkv.OutcomeOf(err) != replkv.OutcomeNotDone {
+					t.Errorf("%s, through member %d: %v, outcome %v", id, by, err, replkv.OutcomeOf(err))
+				}
+			}
+		}
+		refused(c.in.Members[(lead+2)%3].ID, c.in.Members[(lead+2)%3].Addr)
+
+		for range 2 { // one that does not vote may be asked for again
+			if _, err := c.DB(lead).AddNonvoter(t.Context(), "m9", "m9:1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), electionTimeout)
+		defer cancel()
+		if _, err := c.DB(lead).AddVoter(ctx, "m9", "m9:1"); !errors.Is(err, replkv.ErrUnsafeChange) { // it waits for it
+			t.Fatal(err)
+		}
+		refused("m9", "m9:1")
+		if _, err := c.DB(lead).Remove(t.Context(), "m9"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestLonelyTakesNobody: no member could reach a store without Addr.
+func TestLonelyTakesNobody(t *testing.T) {
+	db := Open(t)
+	for name, add := range map[string]func(context.Context, string, string, ...replkv.MemberOption) (replkv.Membership, error){
+		"AddNonvoter": db.AddNonvoter, "AddVoter": db.AddVoter,
+	} {
+		if m, err := add(t.Context(), "n2", "127.0.0.1:1"); !errors.Is(err, replkv.ErrInvalidConfig) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+	if m, err := db.Members(t.Context()); err != nil || len(m.Members) != 1 {
+		t.Errorf("%+v, %v", m, err)
+	}
 }
