@@ -59,7 +59,7 @@ func (db *DB) callError(op string, outcome Outcome, err error) error {
 			err = fmt.Errorf("%w after %v", errTimeout, db.cfg.RequestTimeout)
 		}
 	}
-	if err == ErrNoLeader && db.ctx.Err() == nil {
+	if errors.Is(err, ErrNoLeader) && err.Error() == ErrNoLeader.Error() && db.ctx.Err() == nil { // nothing more is said
 		err = db.noLeader()
 	}
 	return db.wrap(op, outcome, err)

@@ -130,3 +130,20 @@ func TestLonelyTakesNobody(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// TestARefusalIsAnAnswer: a member that refuses a request is reached.
+func TestARefusalIsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, 3)
+		lead := c.Leader()
+		other := (lead + 1) % 3
+		if _, err := c.DB(other).Remove(t.Context(), "nobody"); !errors.Is(err, replkv.ErrMemberNotFound) {
+			t.Fatal(err)
+		}
+		for _, m := range c.DB(other).Status().Members {
+			if m.ID == c.in.Members[lead].ID && (m.LastError != nil || m.LastContact.IsZero()) {
+				t.Errorf("LastError %v, last contact %v", m.LastError, m.LastContact)
+			}
+		}
+	})
+}

@@ -147,8 +147,20 @@ func restore(err error, s *status.Status, d *replkvv1.ErrorDetail) error {
 	return &kv.Error{
 		Op: d.GetOp(), Outcome: fromOutcome(d.GetOutcome()),
 		LeaderID: d.GetLeaderId(), LeaderAddr: d.GetLeaderAddress(),
-		Err: cause(err, s, d),
+		Err: answer{cause(err, s, d)},
 	}
+}
+
+// answer is the cause of an error that the other process has answered with.
+type answer struct{ error }
+
+func (a answer) Unwrap() error { return a.error }
+
+// Answered says whether an error of FromStatus is what the other process said, rather
+// than what became of the attempt to reach it.
+func Answered(err error) bool {
+	_, ok := errors.AsType[answer](err)
+	return ok
 }
 
 func cause(err error, s *status.Status, d *replkvv1.ErrorDetail) error {

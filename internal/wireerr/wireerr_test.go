@@ -144,3 +144,32 @@ func TestAStatusPassesThrough(t *testing.T) {
 		t.Fatal("changed")
 	}
 }
+
+// TestAnswered: what the other process said is told from what became of reaching it.
+func TestAnswered(t *testing.T) {
+	send := wire(t)
+	for _, row := range table {
+		if err := FromStatus(send(ToStatus(&kv.Error{Op: "Set", Err: row.err}))); !Answered(err) {
+			t.Errorf("%s: %v", row.reason, err)
+		}
+	}
+	for _, err := range []error{
+		&kv.CompactedError{Revision: 1, Compacted: 2},
+		errors.New("of no name"),
+	} {
+		if got := FromStatus(send(ToStatus(&kv.Error{Op: "Get", Err: err}))); !Answered(got) {
+			t.Error(got)
+		}
+	}
+	for _, err := range []error{
+		status.Error(codes.Unavailable, "connection refused"),
+		status.Error(codes.DeadlineExceeded, "too late"),
+		status.Error(codes.Canceled, "gone"),
+		errors.New("dial: no such host"),
+		&kv.Error{Err: kv.ErrClosed},
+	} {
+		if Answered(FromStatus(err)) {
+			t.Error(err)
+		}
+	}
+}
