@@ -153,6 +153,12 @@ type LogStore interface {
 	raft.StableStore
 }
 
+// What any Config allows at most: an entry must fit a message.
+const (
+	mostKeyBytes   = 64 << 10
+	mostValueBytes = 3 << 20
+)
+
 // localID and localAddr stand for a member without network.
 const (
 	localID   = "local"
@@ -287,8 +293,8 @@ func (c Config) limits() (Config, error) {
 			wrong = append(wrong, fmt.Sprintf("%s %d is not between %d and %d", name, v, low, high))
 		}
 	}
-	check("MaxKeyBytes", int64(c.MaxKeyBytes), 1, 64<<10)
-	check("MaxValueBytes", int64(c.MaxValueBytes), 1, 3<<20)
+	check("MaxKeyBytes", int64(c.MaxKeyBytes), 1, mostKeyBytes)
+	check("MaxValueBytes", int64(c.MaxValueBytes), 1, mostValueBytes)
 	check("MaxTxnOps", int64(c.MaxTxnOps), 1, 100_000)
 	check("MaxInFlightBytes", c.MaxInFlightBytes, 4<<20, 1<<40)
 	check("CacheBytes", c.CacheBytes, 1<<20, 1<<40)

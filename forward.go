@@ -105,7 +105,7 @@ func (h peerHandler) ReadIndex(ctx context.Context) (index, term uint64, err err
 // Forward proposes another member's batch. It comes from the network: what
 // does not decode must not reach the log, where it would halt every member.
 func (h peerHandler) Forward(ctx context.Context, raw []byte) ([]byte, uint64, error) {
-	if err := checkBatch(raw, h.db.cfg.maxBatchBytes()); err != nil {
+	if err := checkBatch(raw, mostBatchBytes); err != nil {
 		return nil, 0, h.db.wrap("Forward", OutcomeNotDone, err)
 	}
 	if h.db.raft.State() != raft.Leader {
