@@ -387,3 +387,36 @@ func TestClearRangeLongKeys(t *testing.T) {
 		t.Fatalf("ClearRange: %+v, %v", res, err)
 	}
 }
+
+// spent is a ctx that ends when over says so, at no other time.
+type spent struct {
+	context.Context
+	over func() bool
+}
+
+func (s spent) Err() error {
+	if s.over() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestClearRangeThatGivesUp: once it has deleted something, it is not "not done" any more,
+// whatever its last step says of itself.
+func TestClearRangeThatGivesUp(t *testing.T) {
+	c := replkvtest.NewCluster(t, 1, replkvtest.WithConfig(func(_ int, cfg *replkv.Config) { cfg.MaxTxnOps = 1 }))
+	db, ctx := c.DB(0), t.Context()
+	for i := range 3 {
+		if _, err := db.Set(ctx, fmt.Sprint("k", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deletions, want := range []replkv.Outcome{replkv.OutcomeNotDone, replkv.OutcomeUnknown} {
+		until := db.Status().Revision + replkv.Revision(deletions)
+		res, err := db.ClearRange(spent{context.Background(), func() bool { return db.Status().Revision >= until }}, replkv.All())
+		e, ok := errors.AsType[*replkv.Error](err)
+		if !ok || e.Op != "ClearRange" || e.Outcome != want || !errors.Is(err, context.Canceled) || res.Deleted != int64(deletions) {
+			t.Errorf("%+v, %v, outcome %v; want %d deleted and outcome %v", res, err, replkv.OutcomeOf(err), deletions, want)
+		}
+	}
+}

@@ -264,12 +264,28 @@ func deleteResult(res command.OpResult, err error) (DeleteResult, error) {
 
 // ClearRange removes all keys of r, however many: in chunks, each a revision
 // of its own. Keys written meanwhile may survive. After an error the result
-// says what was removed; it may be called again.
+// says what was removed, and the outcome is unknown if anything was; it may be called
+// again.
 func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
-	var total DeleteResult
 	if err := r.Validate(); err != nil {
-		return total, db.wrap("ClearRange", OutcomeNotDone, err)
+		return DeleteResult{}, db.wrap("ClearRange", OutcomeNotDone, err)
 	}
+	total, err := db.clearRange(ctx, r)
+	if err == nil {
+		return total, nil
+	}
+	outcome := OutcomeUnknown
+	if total.Deleted == 0 && OutcomeOf(err) == OutcomeNotDone {
+		outcome = OutcomeNotDone
+	}
+	if e, ok := errors.AsType[*Error](err); ok { // of a step: Scan, DeleteRange
+		err = e.Err
+	}
+	return total, db.wrap("ClearRange", outcome, err)
+}
+
+// clearRange deletes chunk after chunk; its errors are those of the steps.
+func (db *DB) clearRange(ctx context.Context, r Range) (total DeleteResult, err error) {
 	chunk := db.cfg.MaxTxnOps
 	for {
 		first, last, err := db.ends(ctx, r, chunk)

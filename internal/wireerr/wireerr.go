@@ -39,18 +39,18 @@ var table = []struct {
 	{kv.ErrOverloaded, codes.ResourceExhausted, "OVERLOADED"},
 	{kv.ErrQuota, codes.ResourceExhausted, "QUOTA"},
 	{kv.ErrRemoved, codes.FailedPrecondition, "REMOVED"},
-	{kv.ErrWrongCluster, codes.FailedPrecondition, "WRONG_CLUSTER"},
 	{kv.ErrMemberNotFound, codes.NotFound, "MEMBER_NOT_FOUND"},
 	{kv.ErrUnsafeChange, codes.FailedPrecondition, "UNSAFE_CHANGE"},
 	{kv.ErrStaleIdentity, codes.FailedPrecondition, "STALE_IDENTITY"},
-	{kv.ErrClosed, codes.Unavailable, "CLOSED"}, // before what may have stopped a member: another may serve
+	{kv.ErrClosed, codes.Unavailable, "CLOSED"},      // before what may have stopped a member: another may serve
+	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"}, // before who was not reached, and why: another member may reach the leader
+	{kv.ErrWrongCluster, codes.FailedPrecondition, "WRONG_CLUSTER"},
 	{kv.ErrFormatTooNew, codes.FailedPrecondition, "FORMAT_TOO_NEW"},
 	{kv.ErrDirLocked, codes.FailedPrecondition, "DIR_LOCKED"},
 	{kv.ErrCorrupt, codes.DataLoss, "CORRUPT"},
 	{kv.ErrAlreadyRegistered, codes.AlreadyExists, "ALREADY_REGISTERED"},
 	{kv.ErrTxnTooOld, codes.FailedPrecondition, "TXN_TOO_OLD"},
 	{kv.ErrResultDropped, codes.Unknown, "RESULT_DROPPED"}, // done: a code that nobody retries by itself
-	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{context.Canceled, codes.Canceled, "CANCELED"},
 	{kv.ErrOutcomeUnknown, codes.Unknown, "OUTCOME_UNKNOWN"}, // not UNAVAILABLE or ABORTED, which generic clients retry

@@ -173,3 +173,22 @@ func TestAnswered(t *testing.T) {
 		}
 	}
 }
+
+// TestTheNameThatCounts: of several, the one that says what the caller should do.
+func TestTheNameThatCounts(t *testing.T) {
+	for _, x := range []struct{ outer, inner error }{
+		{kv.ErrNoLeader, kv.ErrWrongCluster}, // a neighbour is of another cluster: another member may know the leader
+		{kv.ErrNoLeader, context.DeadlineExceeded},
+		{kv.ErrClosed, kv.ErrNoLeader}, // it has stopped, whatever was met on the way
+		{kv.ErrClosed, kv.ErrWrongCluster},
+		{kv.ErrClosed, kv.ErrCorrupt},
+		{kv.ErrRemoved, kv.ErrClosed}, // for good, and so it says
+	} {
+		for _, err := range []error{fmt.Errorf("%w: %w", x.outer, x.inner), fmt.Errorf("%w: %w", x.inner, x.outer)} {
+			got := FromStatus(ToStatus(&kv.Error{Op: "Get", Outcome: kv.OutcomeNotDone, Err: err}))
+			if !errors.Is(got, x.outer) {
+				t.Errorf("%v becomes %v, not %v", err, got, x.outer)
+			}
+		}
+	}
+}
