@@ -21,7 +21,8 @@ import (
 )
 
 // Config says where a member lives, who it is and whom it works with. A zero
-// field is a documented default. Open copies it.
+// field is a documented default. Open copies it. ElectionTimeout, WriteDeadline and
+// RequestTimeout of more than a year are a year.
 type Config struct {
 	// Dir holds everything the member must not lose. It is created if it is
 	// not there, locked while the store is open, and belongs to one member of
@@ -259,7 +260,14 @@ func checkAddr(addr string) error {
 	return nil
 }
 
+// maxTimeout bounds the timeouts: with the longest that a Duration can hold, what is
+// twice as long would be over at once.
+const maxTimeout = 365 * 24 * time.Hour
+
 func (c *Config) timing() error {
+	for _, d := range []*time.Duration{&c.ElectionTimeout, &c.WriteDeadline, &c.RequestTimeout} {
+		*d = min(*d, maxTimeout)
+	}
 	setDefault(&c.ElectionTimeout, time.Second)
 	setDefault(&c.HeartbeatInterval, c.ElectionTimeout/10)
 	setDefault(&c.RequestTimeout, 10*time.Second)

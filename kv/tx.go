@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -244,7 +245,7 @@ func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 	limit := o.Limit
 	mine, gone := t.written(r, &o)
 	if limit > 0 {
-		o.Limit += len(gone) // own deletions take items away
+		o.Limit = min(o.Limit, math.MaxInt-len(gone)) + len(gone) // own deletions take items away
 	}
 	n, last := 0, ""
 	whole := false // all of r was read
