@@ -98,6 +98,9 @@ type Config struct {
 	// bodies of scans. Default 10 s.
 	RequestTimeout time.Duration
 
+	// MaxKeyBytes and MaxValueBytes bound what is put, through this member: they may be
+	// changed on one member after the other, and what was put before can be read and
+	// deleted, whatever they are.
 	MaxKeyBytes   int // default 4096; at most 64 KiB
 	MaxValueBytes int // default 1 MiB; at most 3 MiB: a log entry must fit a message
 	MaxTxnOps     int // keys that one DeleteRange may delete; default 10,000; at most 100,000

@@ -119,7 +119,7 @@ type Tx struct {
 
 // TxLimits bounds a Tx. For implementations of KV.
 type TxLimits struct {
-	KeyBytes, ValueBytes int // of one; 0: none
+	KeyBytes, ValueBytes int // of one that is put; 0: none
 	Bytes                int // of all keys and values written
 	Size                 int // of the Txn that commits it; see Txn.Size
 }
@@ -169,6 +169,9 @@ func (t *Tx) Set(key string, value []byte, opts ...SetOption) error {
 	if o.Conditional {
 		return txError(fmt.Errorf("%w: a Set in a transaction takes no condition: read the key", ErrInvalidArgument))
 	}
+	if n := t.limits.KeyBytes; n > 0 && len(key) > n {
+		return txError(fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n))
+	}
 	if n := t.limits.ValueBytes; n > 0 && len(value) > n {
 		return txError(fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), n))
 	}
@@ -185,9 +188,6 @@ func (t *Tx) write(key string, w txWrite) error {
 	}
 	if key == "" {
 		return txError(errEmptyKey)
-	}
-	if n := t.limits.KeyBytes; n > 0 && len(key) > n {
-		return txError(fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n))
 	}
 	if old, ok := t.writes[key]; ok {
 		t.bytes -= len(key) + len(old.value)
