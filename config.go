@@ -18,6 +18,7 @@ import (
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/raftlog"
+	"github.com/replkv/replkv/transport"
 )
 
 // Config says where a member lives, who it is and whom it works with. A zero
@@ -38,11 +39,12 @@ type Config struct {
 
 	// Addr, host:port, is what peers dial. Empty: a single member without
 	// network. It must be an address that peers can reach: 0.0.0.0 and :: are
-	// refused.
+	// refused, and so are characters other than printable ASCII, and the semicolon.
 	Addr string
 	// Listen, host:port, or Listener: where the handle serves its peers
 	// itself. With neither, the application mounts the peer service on its
-	// own gRPC server: RegisterPeer, before Serve. The handle owns Listener.
+	// own gRPC server: RegisterPeer, before Serve. The handle owns Listener;
+	// Open that fails closes it.
 	Listen   string
 	Listener net.Listener
 	// Dial opens connections to peers. The default dials TCP.
@@ -259,6 +261,9 @@ func checkAddr(addr string) error {
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("%w: address %q is not one that peers can dial", ErrInvalidConfig, addr)
+	}
+	if !transport.CanTell(addr) {
+		return fmt.Errorf("%w: address %q has characters that peers cannot be told: a semicolon, or none of printable ASCII", ErrInvalidConfig, addr)
 	}
 	return nil
 }
