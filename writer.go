@@ -81,7 +81,9 @@ func newWriter(db *DB) *writer {
 
 // maxBatchBytes bounds an encoded batch of this member: the largest single operation
 // fits.
-func (c *Config) maxBatchBytes() int { return batchBytes(c.MaxKeyBytes, c.MaxValueBytes) }
+func (c *Config) maxBatchBytes() int {
+	return max(maxEntryBytes, c.MaxKeyBytes+c.MaxValueBytes+batchOverhead)
+}
 
 // mostBatchBytes bounds a batch of another member, whose Config may allow more than
 // this one's: limits are changed on one member after the other.
@@ -89,8 +91,6 @@ const mostBatchBytes = mostKeyBytes + mostValueBytes + batchOverhead
 
 // batchOverhead is what a batch has beside key and value of its only operation.
 const batchOverhead = command.MaxBatchHeader + 64
-
-func batchBytes(key, value int) int { return max(maxEntryBytes, key+value+batchOverhead) }
 
 // do commits one operation. The answer's err is nil, or says why with an
 // outcome; the operation's own status is the caller's to read.
