@@ -37,8 +37,16 @@ func init() {
 // Open opens the store in cfg.Dir, creating it if it is not there. It looks at
 // the local disk only and never waits for peers: Ready does. Errors:
 // ErrInvalidConfig, ErrDirLocked, ErrWrongCluster, ErrFormatTooNew, ErrCorrupt,
-// and those of the disk.
+// and those of the disk. After an error cfg.Listener is closed.
 func Open(cfg Config) (*DB, error) {
+	db, err := open(cfg)
+	if err != nil && cfg.Listener != nil {
+		cfg.Listener.Close() // the handle would own it
+	}
+	return db, err
+}
+
+func open(cfg Config) (*DB, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("replkv: Open: %w", err)
@@ -50,9 +58,6 @@ func Open(cfg Config) (*DB, error) {
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
-		if cfg.Listener != nil {
-			cfg.Listener.Close() // the handle owns it
-		}
 		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
 	}
 	db.mu.Lock()
@@ -484,7 +489,7 @@ func (db *DB) run() {
 // RegisterPeer mounts the service that the other members talk to on the
 // application's own gRPC server. Call it before Serve; the handle needs
 // neither Listen nor Listener then. ErrAlreadyRegistered if the server has
-// one.
+// one; ErrInvalidArgument if s is nil.
 func (db *DB) RegisterPeer(s grpc.ServiceRegistrar) error {
 	switch {
 	case db.cfg.Addr == "":
