@@ -160,11 +160,7 @@ func (db *DB) openLog() error {
 	if err != nil {
 		return err
 	}
-	before, _ := fs.List(fs.PathJoin(dir, logName))
-	l, err := db.cfg.LogStore(fs.PathJoin(dir, logName))
-	if err == nil && found && floor.State().Term > 0 && len(before) > 0 {
-		err = notEmpty(l, fs.PathJoin(dir, logName))
-	}
+	l, err := db.cfg.openLogStore(dir, floor.State().Term)
 	if err != nil {
 		return errors.Join(err, floor.Close())
 	}
@@ -174,22 +170,36 @@ func (db *DB) openLog() error {
 	return nil
 }
 
-// notEmpty refuses a log that has nothing, not even a term, though its directory is in use:
-// most likely it is another LogStore than the one that the member was made with. To go on
-// would have the member take it for lost, for good.
-func notEmpty(l LogStore, dir string) error {
+// openLogStore opens the log of a member's directory. known is the term that its floor
+// knows, 0 if it does not. A log that has nothing, not even a term, though its directory is
+// in use is refused: most likely it is another LogStore than the one that the member was
+// made with. To go on would have the member take it for lost, for good.
+func (c *Config) openLogStore(dir string, known uint64) (LogStore, error) {
+	dir = c.edges.FS.PathJoin(dir, logName)
+	before, _ := c.edges.FS.List(dir)
+	l, err := c.LogStore(dir)
+	if err != nil || known == 0 || len(before) == 0 {
+		return l, err
+	}
 	last, err := l.LastIndex()
-	if err != nil || last > 0 {
-		return err
+	if err == nil && last == 0 {
+		if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
+			return l, nil
+		}
+		err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
 	}
-	if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
-		return nil
+	if err != nil {
+		return nil, errors.Join(err, closeLogStore(l))
 	}
-	err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
+	return l, nil
+}
+
+// closeLogStore closes l if it can be.
+func closeLogStore(l LogStore) error {
 	if c, ok := l.(io.Closer); ok {
-		err = errors.Join(err, c.Close())
+		return c.Close()
 	}
-	return err
+	return nil
 }
 
 // checkFloor finds out what the member has lost of what it promised. That is
