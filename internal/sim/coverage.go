@@ -32,6 +32,8 @@ const (
 	countHistories = "histories"
 	countUndecided = "histories undecided"
 	countRevisions = "revisions"
+	countUnseen    = "revisions that nobody saw"
+	countDropped   = "answers dropped"
 	countSeconds   = "cluster seconds"
 	countFlips     = "bits flipped"
 	countRefused   = "damaged members refused"

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/replkv/replkv"
@@ -68,6 +69,9 @@ func newPlan(cfg Config) (plan, error) {
 	}
 	if len(p.workloads) < 2 {
 		p.workloads = []string{"register", "watch"}
+	}
+	if p.history >= 0 && !slices.Contains(p.workloads, "watch") {
+		p.workloads = append(p.workloads, "watch") // only watchers know what was committed
 	}
 	return p, nil
 }

@@ -272,7 +272,7 @@ func (r *run) readPast(ctx context.Context) (err error) {
 		}
 	}
 	r.past, err = newPast(events, final)
-	if err == nil && !r.past.whole {
+	if err == nil && !r.past.whole() {
 		err = fmt.Errorf("revisions are missing in the history")
 	}
 	return err
@@ -304,6 +304,9 @@ func (r *run) check() {
 		switch o.Outcome {
 		case replkv.OutcomeDone:
 			r.count(countDone)
+			if o.dropped() {
+				r.count(countDropped)
+			}
 		case replkv.OutcomeNotDone:
 			r.count(countNotDone)
 		default:
@@ -313,9 +316,12 @@ func (r *run) check() {
 			}
 		}
 	}
-	if r.past != nil {
+	switch {
+	case r.past != nil:
 		r.past.checkVersions(r)
 		r.checkPast()
+	case !r.failed():
+		r.fail("nothing is known of what was committed")
 	}
 	for _, w := range r.work {
 		w.check(r)
