@@ -148,6 +148,18 @@ func (r *run) note(op *Op, call func() error) error {
 	return err
 }
 
+// known counts the operations that were done, and answered.
+func (h *history) known() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range h.ops {
+		if o.Known() {
+			n++
+		}
+	}
+	return n
+}
+
 // ackedBefore is the highest revision that anybody had been answered by a moment.
 func (h *history) ackedBefore(at time.Time) (rev replkv.Revision) {
 	h.mu.Lock()

@@ -1,10 +1,17 @@
 package sim
 
 import (
+	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/internal/sim/cluster"
+	"github.com/replkv/replkv/store/disk"
+	"github.com/replkv/replkv/store/raftlog"
 )
 
 // committed makes a past of puts and deletions, "key=value" and "-key", by revision, the
@@ -190,6 +197,47 @@ func TestPlantedIgnorance(t *testing.T) {
 		p, err := newPlan(Config{Seed: seed})
 		if err != nil || p.history >= 0 && !strings.Contains(strings.Join(p.workloads, " "), "watch") {
 			t.Errorf("seed %d, of which nobody tells what was committed: %v, %v", seed, &p, err)
+		}
+	}
+}
+
+// TestPlantedIdleness: a run in which nothing is acknowledged has shown nothing.
+func TestPlantedIdleness(t *testing.T) {
+	r := planted(t, committed(t), []Op{{Kind: kindGet, Key: "register/1", Err: errRefused}})
+	if r.checkLoad(); len(r.failures) != 1 {
+		t.Errorf("got %q", r.failures)
+	}
+	c := Coverage{}
+	if got := c.Missing(SomeSeeds - 1); len(got) != 0 {
+		t.Errorf("few seeds: %q", got)
+	}
+	for _, n := range []int{SomeSeeds, ManySeeds} {
+		if got := c.Missing(n); !slices.Contains(got, countDone) {
+			t.Errorf("%d seeds: %q", n, got)
+		}
+	}
+}
+
+// TestPlantedEnds: a member whose disk fails may stop because of that, and of nothing else.
+func TestPlantedEnds(t *testing.T) {
+	for _, c := range []struct {
+		failing, ends error
+		fine          bool
+	}{
+		{syscall.EIO, fmt.Errorf("the log: %w", syscall.EIO), true},
+		{syscall.EIO, raftlog.ErrStalled, true},
+		{syscall.EIO, replkv.ErrRemoved, true},
+		{syscall.EIO, syscall.ENOSPC, false},
+		{syscall.EIO, replkv.ErrCorrupt, false},
+		{nil, syscall.EIO, false},
+	} {
+		r := newRun(Config{}, plan{members: 3})
+		r.log, r.c = &timeline{}, cluster.New(3)
+		r.nemesis = newNemesis(r)
+		r.nemesis.edges(0, &hook.Edges{FS: disk.NewMem()})
+		r.nemesis.members[0].failing = c.failing
+		if r.nemesis.ended(0, c.ends); (len(r.failures) == 0) != c.fine {
+			t.Errorf("a disk that fails with %v, and a member that stops with %v: %q", c.failing, c.ends, r.failures)
 		}
 	}
 }

@@ -25,7 +25,6 @@ func (n *nemesis) eager(i int, cfg *replkv.Config) {
 	if i >= len(n.members) || !n.members[i].eager {
 		return
 	}
-	n.members[i].eager = false
 	cfg.SnapshotLogBytes, cfg.TrailingLogBytes = 1<<10, 1 // the least that there is
 	taken := cfg.Events.SnapshotTaken
 	cfg.Events.SnapshotTaken = func(e replkv.SnapshotEvent) {
