@@ -97,9 +97,8 @@ func (n *nemesis) edges(i int, e *hook.Edges) {
 	v := n.members[i]
 	v.disk, v.failing = faultfs.New(e.FS), nil
 	e.FS = v.disk
-	e.TrailingLogs = n.r.plan.entries
-	if v.eager {
-		v.eager, e.TrailingLogs = false, 1
+	if e.TrailingLogs = n.r.plan.entries; v.eager {
+		v.eager, e.TrailingLogs = false, 0 // its log is truncated when the leader's is not yet
 	}
 	e.Now = func() time.Time { return time.Now().Add(time.Duration(v.step.Load())) }
 }
