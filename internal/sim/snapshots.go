@@ -7,7 +7,7 @@ import (
 )
 
 // snapshotOften restarts a member, which takes a snapshot after each kilobyte until it is
-// opened the next time, and keeps as little of its log as may be.
+// opened the next time, and keeps few bytes of its log.
 func (n *nemesis) snapshotOften() string {
 	i, ok := n.victim()
 	if !ok || !n.spare() || n.members[i].slow > 0 {
