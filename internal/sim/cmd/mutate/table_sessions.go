@@ -84,6 +84,13 @@ var ofTransactions = []mutant{
 		by:   trial{pkg: "store", run: "^TestGrouping$|^TestMetamorphic$|^TestUnchanged", why: `got |states differ|differ|Get\(|want`},
 	},
 	{
+		name: "a DeleteRange overlooks a key",
+		file: "store/write.go",
+		old:  "\t\tbytes += uint64(len(key))\n\t\tkeys = append(keys, slices.Clone(key))\n",
+		new:  "\t\tif bytes += uint64(len(key)); len(keys) == 2 {\n\t\t\treturn true, nil\n\t\t}\n\t\tkeys = append(keys, slices.Clone(key))\n",
+		by:   trial{why: `revision \d+ leaves`},
+	},
+	{
 		name: "a transaction that fails at its last step leaves its writes",
 		file: "store/txn.go",
 		old:  "a.over.cut(staged)",
