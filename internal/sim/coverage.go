@@ -50,6 +50,7 @@ const (
 	countExpired   = "leases expired"
 	countKept      = "leases kept alive"
 
+	countLeaseCalls    = "calls about leases answered"
 	countSnapshotAgain = "whole snapshots sent twice"
 )
 

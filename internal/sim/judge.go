@@ -205,7 +205,11 @@ func (j *judge) checkEvents(o *Op, rev replkv.Revision) {
 		return !o.deletes(e.Item.Key)
 	}
 	if want != len(events) || slices.ContainsFunc(events, other) {
-		j.fail("acknowledged, but revision %d has %v: %v", rev, events, o)
+		what := "acknowledged"
+		if !o.Known() {
+			what = "done, though its client was not told"
+		}
+		j.fail("%s, but revision %d has %v: %v", what, rev, events, o)
 	}
 	if o.Under == "" {
 		return

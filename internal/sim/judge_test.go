@@ -117,7 +117,7 @@ func TestPlantedHistories(t *testing.T) {
 		"unknown, although there was one": {[]string{"set/1=0.0", "set/1=1.1"},
 			[]Op{create("set/1", 2, nil), create("set/1", 0, errLost)}, "the condition did not hold at 2"},
 		"a conflict with nothing":     {nil, []Op{create("set/1", 0, errConflict)}, "the condition held from"},
-		"a conflict":                  {[]string{"set/1=0.0"}, []Op{with(set("set/1", "0.0", 2, nil), func(o *Op) {}), with(create("set/1", 0, errConflict), after(2))}, ""},
+		"a conflict":                  {[]string{"set/1=0.0"}, []Op{set("set/1", "0.0", 2, nil), with(create("set/1", 0, errConflict), after(2))}, ""},
 		"not done, and there":         {one, []Op{set(a, "x", 0, errRefused)}, "not done, and is at 2"},
 		"answer dropped, and lost":    {nil, []Op{set(a, "x", 0, errDropped)}, "done, and is nowhere"},
 		"answer dropped":              {one, []Op{set(a, "x", 0, errDropped)}, ""},
