@@ -59,7 +59,7 @@ const (
 var sometimes = []string{
 	countElections, countSnapshots, countSent, countInstalled, countLost, countTorn, countUnknown, countUnknownIf, countUnknownOn,
 	countConflicts, countFlips, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
-	countLocks, countSessions, countExpired, countKept, countForced, countAgain, countDone, countDemoted, countStalls,
+	countLocks, countSessions, countExpired, countKept, countForced, countAgain, countSnapshotAgain, countDone, countDemoted, countStalls,
 }
 
 // often is what some seeds must have shown already.

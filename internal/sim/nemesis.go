@@ -132,6 +132,7 @@ func (n *nemesis) path(from, to int, delay, jitter time.Duration) {
 
 // run does harm until ctx ends.
 func (n *nemesis) run(ctx context.Context) {
+	n.duplicates.repeatStates(n.r.plan.profile.has("duplicate"))
 	for {
 		next := time.Now().Add(time.Duration(300+n.rng.IntN(3000)) * time.Millisecond)
 		for n.wait(ctx, next) {
