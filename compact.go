@@ -30,7 +30,53 @@ func (db *DB) Compact(ctx context.Context, rev Revision) error {
 
 // historian compacts by Config.HistoryAge and HistoryRevisions, while this member
 // leads.
-type historian struct{ db *DB }
+//
+// How old a revision is, the log tells by the clock of the proposers, which may be wrong,
+// and stays ahead until they catch up if one of them was ahead for a moment. So it counts
+// only between moments at which this member has looked, by its monotonic clock.
+type historian struct {
+	db *DB
+	// seen are the revisions applied at some moments, rising, of at most a little more
+	// than HistoryAge.
+	seen []seenRevision
+}
+
+type seenRevision struct {
+	at       time.Time // monotonic
+	revision Revision
+}
+
+// seenSlices is how finely HistoryAge is divided by what is remembered of it.
+const seenSlices = 32
+
+// see remembers the revision applied by now.
+func (h *historian) see(now time.Time, rev Revision) {
+	age := h.db.cfg.HistoryAge
+	if n := len(h.seen); n == 0 || now.Sub(h.seen[n-1].at) >= age/seenSlices {
+		h.seen = append(h.seen, seenRevision{now, rev})
+	}
+	for len(h.seen) > 1 && now.Sub(h.seen[1].at) >= age {
+		h.seen = h.seen[1:]
+	}
+}
+
+// aged returns the newest revision that is older than HistoryAge; 0: none is.
+func (h *historian) aged(now time.Time) (Revision, error) {
+	age := h.db.cfg.HistoryAge
+	// Of the first, all is older; of the last, something is younger.
+	old, young := Revision(0), h.seen[0].revision
+	if now.Sub(h.seen[0].at) >= age {
+		old = h.seen[0].revision
+		if len(h.seen) > 1 {
+			young = h.seen[1].revision
+		}
+	}
+	rev, err := h.db.state.RevisionAt(unixMillis(h.db.cfg.edges.Now().Add(-age)))
+	return min(max(rev, old), young), err
+}
+
+// unixMillis is how the log tells time, which begins in 1970.
+func unixMillis(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }
 
 // run looks often enough that history is a tenth longer than asked, at most.
 func (h *historian) run() {
@@ -59,14 +105,17 @@ func (h *historian) run() {
 // look compacts if it is worth an entry.
 func (h *historian) look() error {
 	db := h.db
-	st := db.state.State()
+	st, now := db.state.State(), time.Now()
+	if db.cfg.HistoryAge > 0 {
+		h.see(now, st.Revision)
+	}
 	if db.raft.State() != raft.Leader || st.CommandTerm != db.raft.CurrentTerm() {
 		return nil
 	}
 	target := Revision(0)
-	if age := db.cfg.HistoryAge; age > 0 {
+	if db.cfg.HistoryAge > 0 {
 		var err error
-		if target, err = db.state.RevisionAt(uint64(max(0, db.cfg.edges.Now().Add(-age).UnixMilli()))); err != nil {
+		if target, err = h.aged(now); err != nil {
 			return err
 		}
 	}

@@ -17,8 +17,8 @@
 //
 //   - Item.Value belongs to the caller. Arguments are copied before a call
 //     returns.
-//   - Each member needs a directory of its own; never copy one, and never
-//     restore one from a backup.
+//   - Each member needs a directory of its own; never copy one. Backup and
+//     Restore are for clusters: a member gets its data from the others.
 //   - A cluster of 3 works on while 2 members do, one of 5 while 3 do.
 //
 // Three members, one per process, are the same code with another ID:

@@ -53,6 +53,41 @@ func ExampleOpen() {
 	// Output: username=admin at revision 2
 }
 
+// A backup begins a new cluster, here of one member. A directory is good once Restore
+// has returned nil.
+func ExampleRestore() {
+	dir, remove := tempDir()
+	defer remove()
+	ctx := context.Background()
+	db, err := replkv.Open(replkv.Config{Dir: filepath.Join(dir, "old")})
+	check(err)
+	_, err = db.Set(ctx, "username", []byte("admin"))
+	check(err)
+
+	name := filepath.Join(dir, "backup")
+	f, err := os.Create(name)
+	check(err)
+	info, err := db.Backup(ctx, f)
+	check(errors.Join(err, f.Sync(), f.Close()))
+	fmt.Println("the backup is of revision", info.Revision)
+	check(db.Close())
+
+	cfg := replkv.Config{Dir: filepath.Join(dir, "new")}
+	f, err = os.Open(name)
+	check(err)
+	_, err = replkv.Restore(ctx, cfg, f)
+	check(errors.Join(err, f.Close()))
+	db, err = replkv.Open(cfg)
+	check(err)
+	defer db.Close()
+	item, err := db.Get(ctx, "username")
+	check(err)
+	fmt.Printf("%s=%s\n", item.Key, item.Value)
+	// Output:
+	// the backup is of revision 2
+	// username=admin
+}
+
 // A watch goes on from the revision that was seen last, in this process or in
 // another. All events of one revision come together.
 func ExampleDB_Watch() {

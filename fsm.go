@@ -30,11 +30,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	entries := make([]store.Entry, len(logs))
 	bytes, configured := 0, false
 	for i, l := range logs {
-		entries[i] = store.Entry{Index: l.Index, Term: l.Term, Data: l.Data}
-		if l.Type == raft.LogConfiguration {
-			configured = true
-			entries[i].Kind, entries[i].Refs = store.Configuration, refs(l.Data)
+		e, err := entryOf(l)
+		if err != nil {
+			f.fail(err)
 		}
+		entries[i] = e
+		configured = configured || e.Kind == store.Configuration
 		bytes += len(l.Data)
 	}
 	watch := watchApply(f.db.cfg.WriteDeadline, f.db.state.Progress, func() {
@@ -63,10 +64,20 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// refs is what the state machine needs of a configuration. raft has decoded it
-// before.
-func refs(data []byte) (out []store.Ref) {
-	for _, s := range raft.DecodeConfiguration(data).Servers {
+// entryOf is a log entry as the state machine takes it.
+func entryOf(l *raft.Log) (store.Entry, error) {
+	e := store.Entry{Index: l.Index, Term: l.Term, Data: l.Data}
+	if l.Type != raft.LogConfiguration {
+		return e, nil
+	}
+	c, err := decodeConfiguration(l.Data)
+	e.Kind, e.Refs = store.Configuration, refs(c)
+	return e, err
+}
+
+// refs is what the state machine needs of a configuration.
+func refs(c raft.Configuration) (out []store.Ref) {
+	for _, s := range c.Servers {
 		out = append(out, store.Ref{ID: string(s.ID), Voter: s.Suffrage == raft.Voter})
 	}
 	return out

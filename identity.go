@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/store/disk"
 )
 
@@ -31,8 +32,11 @@ type identity struct {
 	// caught up, however often it is opened.
 	lost bool
 	// since is the index of a configuration by which it was in: that of the first
-	// entry, or of the one that let it join. 0: in none yet.
+	// entry, of the founding, or of the one that let it join. 0: in none yet.
 	since uint64
+	// founded: its cluster was founded with the data of another, and so was this
+	// directory, at since, which is where the cluster's history begins.
+	founded bool
 	// announced: an opening of the present start may have been proposed. Starts of
 	// which none was need not be remembered.
 	announced bool
@@ -62,6 +66,7 @@ const (
 	identitySettled   = 2
 	identityLost      = 4
 	identityAnnounced = 8
+	identityFounded   = 16
 )
 
 // append encodes the identity:
@@ -69,7 +74,7 @@ const (
 //	magic (8) | version | flags | refused | cluster (16) | token (16) | incarnation (16) | since (8) |
 //	n | {number (8) | boot (8)} n | id length | id | CRC-32C (4)
 func (d *identity) append(b []byte) []byte {
-	flags := bit(d.begun, identityBegun) | bit(d.settled, identitySettled) | bit(d.lost, identityLost) | bit(d.announced, identityAnnounced)
+	flags := bit(d.begun, identityBegun) | bit(d.settled, identitySettled) | bit(d.lost, identityLost) | bit(d.announced, identityAnnounced) | bit(d.founded, identityFounded)
 	b = append(b, identityMagic...)
 	b = append(b, identityVersion, flags, byte(d.refused))
 	b = append(b, d.cluster[:]...)
@@ -106,7 +111,8 @@ func decodeIdentity(b []byte) (*identity, error) {
 		return nil, fmt.Errorf("%w: identity file version %d, this one reads %d", ErrFormatTooNew, b[8], identityVersion)
 	}
 	d := &identity{begun: b[9]&identityBegun != 0, settled: b[9]&identitySettled != 0, refused: refusal(b[10]),
-		lost: b[9]&identityLost != 0, announced: b[9]&identityAnnounced != 0}
+		lost: b[9]&identityLost != 0, announced: b[9]&identityAnnounced != 0,
+		founded: b[9]&identityFounded != 0}
 	copy(d.cluster[:], b[11:])
 	copy(d.token[:], b[27:])
 	copy(d.incarnation[:], b[43:])
@@ -151,22 +157,44 @@ func (d *identity) nextStart() error {
 // clusterID is fixed at genesis from what all first members must agree on: two
 // members with different tables would write different entries at (1, 1) that
 // raft takes for equal.
-func clusterID(token string, members []Member) (id [16]byte) {
+func clusterID(token string, members []Member) [16]byte {
+	return clusterHash("replkv cluster id v1", token, members)
+}
+
+// foundedID is the id of a cluster that is founded with data: the founding's entry has
+// no other peer than those who founded with the same.
+func foundedID(token string, members []Member, source [16]byte, st store.State) [16]byte {
+	return clusterHash("replkv founded cluster id v1", token, members, string(source[:]), string(st.Chain[:]))
+}
+
+func clusterHash(format, token string, members []Member, more ...string) (id [16]byte) {
 	members = slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	h := sha256.New()
 	field := func(s string) {
 		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(s))))
 		h.Write([]byte(s))
 	}
-	field("replkv cluster id v1")
+	field(format)
 	field(token)
 	for _, m := range members {
 		field(m.ID)
 		field(m.Addr)
 		field("voter")
 	}
+	for _, s := range more {
+		field(s)
+	}
 	copy(id[:], h.Sum(nil))
 	return id
+}
+
+// origin is the index of what all first members of the cluster have from the start, as
+// far as this one can tell: who holds no more than that has acknowledged nothing.
+func (d *identity) origin() uint64 {
+	if d.founded {
+		return d.since
+	}
+	return 1
 }
 
 func tokenHash(token string) (t [16]byte) {
@@ -196,6 +224,11 @@ func openIdentity(cfg *Config) (*identity, error) {
 		if err := d.check(cfg); err != nil {
 			return nil, err
 		}
+		if d.founded { // a crash may have left it
+			if err := fs.RemoveAll(fs.PathJoin(cfg.Dir, foundingName)); err != nil {
+				return nil, err
+			}
+		}
 		if d.begun && (len(cfg.InitialCluster) > 0 || len(cfg.Join) > 0) {
 			cfg.Logger.Info("the directory has a cluster already: InitialCluster and Join only tell where members may be", "dir", cfg.Dir)
 		}
@@ -220,6 +253,9 @@ func newIdentity(cfg *Config) (*identity, error) {
 	names, err := fs.List(cfg.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(names, foundingName) {
+		return nil, fmt.Errorf("%w: a Restore into directory %s was not finished: begin it anew, or empty the directory", ErrInvalidConfig, cfg.Dir)
 	}
 	for _, n := range names {
 		if n != "LOCK" && n != identityName+".tmp" {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"time"
@@ -24,10 +25,11 @@ import (
 )
 
 func init() {
-	hook.Open = func(cfg any, e hook.Edges) (any, error) {
+	hook.Open = func(cfg any, e hook.Edges) (any, error) { return Open(hook.WithEdges(cfg, e).(Config)) }
+	hook.WithEdges = func(cfg any, e hook.Edges) any {
 		c := cfg.(Config)
 		c.edges = e
-		return Open(c)
+		return c
 	}
 	hook.Inspect = func(db any) hook.Insides { return db.(*DB).insides() }
 }
@@ -35,8 +37,16 @@ func init() {
 // Open opens the store in cfg.Dir, creating it if it is not there. It looks at
 // the local disk only and never waits for peers: Ready does. Errors:
 // ErrInvalidConfig, ErrDirLocked, ErrWrongCluster, ErrFormatTooNew, ErrCorrupt,
-// and those of the disk.
+// and those of the disk. After an error cfg.Listener is closed.
 func Open(cfg Config) (*DB, error) {
+	db, err := open(cfg)
+	if err != nil && cfg.Listener != nil {
+		cfg.Listener.Close() // the handle would own it
+	}
+	return db, err
+}
+
+func open(cfg Config) (*DB, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("replkv: Open: %w", err)
@@ -48,9 +58,6 @@ func Open(cfg Config) (*DB, error) {
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
-		if cfg.Listener != nil {
-			cfg.Listener.Close() // the handle owns it
-		}
 		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
 	}
 	db.mu.Lock()
@@ -123,16 +130,21 @@ func (db *DB) open() (err error) {
 }
 
 func (db *DB) openState() (err error) {
-	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, "state"), store.Options{
+	db.state, err = store.Open(db.cfg.edges.FS.PathJoin(db.cfg.Dir, stateName), store.Options{
 		FS: db.cfg.edges.FS, Logger: db.log, CacheBytes: db.cfg.CacheBytes,
 		OnFatal: db.fatal, OnMembers: db.proof.changed, OnLease: db.leaseChanged,
 	})
 	return err
 }
 
-// floorName is the file that remembers what the member has promised. It lies
-// outside of log and state, which it judges.
-const floorName = "floor"
+// What lies in a member's directory, beside its identity.
+const (
+	stateName = "state"
+	logName   = "log"
+	// floorName is the file that remembers what the member has promised. It lies
+	// outside of log and state, which it judges.
+	floorName = "floor"
+)
 
 func (db *DB) openLog() error {
 	fs, dir := db.cfg.edges.FS, db.cfg.Dir
@@ -148,7 +160,11 @@ func (db *DB) openLog() error {
 	if err != nil {
 		return err
 	}
-	l, err := db.cfg.LogStore(fs.PathJoin(dir, "log"))
+	before, _ := fs.List(fs.PathJoin(dir, logName))
+	l, err := db.cfg.LogStore(fs.PathJoin(dir, logName))
+	if err == nil && found && floor.State().Term > 0 && len(before) > 0 {
+		err = notEmpty(l, fs.PathJoin(dir, logName))
+	}
 	if err != nil {
 		return errors.Join(err, floor.Close())
 	}
@@ -156,6 +172,24 @@ func (db *DB) openLog() error {
 	db.guard = raftlog.NewGuard(l, raftlog.GuardOptions{Logger: db.log, TrailingBytes: db.cfg.TrailingLogBytes, OnFatal: db.fatal,
 		Deadline: db.cfg.WriteDeadline, Floor: floor, Applied: func() uint64 { return db.state.State().Index }})
 	return nil
+}
+
+// notEmpty refuses a log that has nothing, not even a term, though its directory is in use:
+// most likely it is another LogStore than the one that the member was made with. To go on
+// would have the member take it for lost, for good.
+func notEmpty(l LogStore, dir string) error {
+	last, err := l.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
+		return nil
+	}
+	err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
+	if c, ok := l.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }
 
 // checkFloor finds out what the member has lost of what it promised. That is
@@ -251,11 +285,7 @@ func (db *DB) empty() error {
 // genesis writes the first log entry: the configuration, the same bytes on
 // each first member. It may have been torn before: then it is done again.
 func (db *DB) genesis() error {
-	members := slices.SortedFunc(slices.Values(db.cfg.firstMembers()), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	var c raft.Configuration
-	for _, m := range members {
-		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
-	}
+	c := firstConfiguration(db.cfg.firstMembers())
 	if err := errors.Join(db.failpoint("genesis-term"), db.guard.SetUint64([]byte("CurrentTerm"), 1), db.failpoint("genesis-entry")); err != nil {
 		return err
 	}
@@ -274,8 +304,16 @@ func (db *DB) genesis() error {
 		return err
 	}
 	db.id.begun, db.id.since = true, 1
-	db.id.settled = len(members) == 1 // nobody else could know better
+	db.id.settled = len(c.Servers) == 1 // nobody else could know better
 	return db.id.save(&db.cfg)
+}
+
+// firstConfiguration is that of a cluster that begins.
+func firstConfiguration(members []Member) (c raft.Configuration) {
+	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) }) {
+		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+	}
+	return c
 }
 
 // checkPlace keeps a single member's directory from being opened as one of a
@@ -414,7 +452,7 @@ func (db *DB) run() {
 	db.background(func() { db.lessor.Run(db.ctx) })
 	db.background(db.keepAlives.run)
 	db.background(db.leaseLooks.run)
-	db.background((&historian{db}).run)
+	db.background((&historian{db: db}).run)
 	db.background(func() { db.watches.Run(db.ctx) })
 	db.background(db.quota.run)
 	db.background(db.quota.reclaim)
@@ -451,7 +489,7 @@ func (db *DB) run() {
 // RegisterPeer mounts the service that the other members talk to on the
 // application's own gRPC server. Call it before Serve; the handle needs
 // neither Listen nor Listener then. ErrAlreadyRegistered if the server has
-// one.
+// one; ErrInvalidArgument if s is nil.
 func (db *DB) RegisterPeer(s grpc.ServiceRegistrar) error {
 	switch {
 	case db.cfg.Addr == "":

@@ -183,12 +183,13 @@ func (db *DB) cluster() [16]byte {
 	return db.id.cluster
 }
 
-// running says whether this member holds, or once held, more than the first
-// entry of its cluster.
+// running says whether this member holds, or once held, more than what its cluster
+// began with.
 func (db *DB) running() bool {
 	db.proof.mu.Lock()
 	defer db.proof.mu.Unlock()
-	return db.raft.LastIndex() > 1 || db.floorIndex > 1 || db.id.lost || db.id.since != 1
+	origin := db.id.origin()
+	return db.raft.LastIndex() > origin || db.floorIndex > origin || db.id.lost || db.id.since != origin
 }
 
 // birth looks whether the cluster is at its very beginning (see proof), or this

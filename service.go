@@ -3,6 +3,7 @@ package replkv
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,11 @@ func (db *DB) RegisterClient(s grpc.ServiceRegistrar) error {
 type serviceBackend struct {
 	*DB
 	underway *atomic.Int64 // bytes of batches
+}
+
+func (b serviceBackend) Backup(ctx context.Context, w io.Writer, opts ...ReadOption) error {
+	_, err := b.DB.Backup(ctx, w, opts...)
+	return err
 }
 
 func (b serviceBackend) Status(context.Context) (*replkvv1.StatusResponse, error) {

@@ -96,6 +96,7 @@ func (s *snapshot) Revision() kv.Revision { return s.view.Revision() }
 
 // readError: a view that was closed under its reader is too old, or the store stops.
 func (s *snapshot) readError(op string, err error) error {
+	s.db.diskFailed(err)
 	if s.db.ctx.Err() != nil {
 		err = s.db.stopped()
 	}

@@ -59,6 +59,9 @@ func (db *DB) beginWatch(ctx context.Context, o *watch.Options) error {
 
 func (db *DB) watchLoop(ctx context.Context, o watch.Options, yield func(Change, error) bool) error {
 	err := db.watches.Watch(ctx, db.ctx, o, func(c Change) bool { return yield(c, nil) })
+	if ctx.Err() == nil { // else err may be its cause
+		db.diskFailed(err)
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -119,5 +119,6 @@ func IfRevision(r Revision) WriteCondition { return ifRevision(r) }
 // IfAbsent makes a Set succeed only if the key is absent, else ErrConflict.
 func IfAbsent() SetOption { return ifRevision(0) }
 
-// ReturnPrev asks for the deleted items in DeleteResult.Prev.
+// ReturnPrev asks for the deleted items in DeleteResult.Prev. ErrResultDropped: they are
+// deleted, but not returned, since with those of concurrent deletes they are too large.
 func ReturnPrev() DeleteOption { return deleteOption(func(o *DeleteOptions) { o.ReturnPrev = true }) }

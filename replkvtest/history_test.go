@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/replkv/replkv"
+	"github.com/replkv/replkv/internal/hook"
+	"github.com/replkv/replkv/store/disk"
 )
 
 // TestHistoryAge: what is older than HistoryAge is compacted on all members, what
@@ -74,6 +77,61 @@ func TestHistoryAge(t *testing.T) {
 			t.Errorf("an idle store has written %d entries", after-before.AppliedIndex)
 		}
 	})
+}
+
+// TestHistoryAgeByWrongClocks: a wall clock that was wrong for a moment, or is wrong, has
+// history neither kept nor given up.
+func TestHistoryAgeByWrongClocks(t *testing.T) {
+	const age = time.Minute
+	for name, c := range map[string]struct{ moment, later time.Duration }{
+		"ahead for a moment":  {365 * 24 * time.Hour, 0},
+		"ahead from then on":  {time.Hour, time.Hour},
+		"behind from then on": {-time.Hour, -time.Hour},
+		"before 1970":         {-100 * 365 * 24 * time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var offset atomic.Int64
+				v, err := hook.Open(replkv.Config{Dir: "data", HistoryAge: age}, hook.Edges{FS: disk.NewMem(),
+					Now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				db := v.(*replkv.DB)
+				defer db.Close()
+				if err := db.Ready(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				var revs []replkv.Revision
+				set := func() {
+					t.Helper()
+					rev, err := db.Set(t.Context(), "k", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					revs = append(revs, rev)
+					time.Sleep(10 * time.Second)
+				}
+				for i := range 60 {
+					switch i {
+					case 20:
+						offset.Store(int64(c.moment))
+					case 21:
+						offset.Store(int64(c.later))
+					}
+					set()
+					if i < 10 {
+						continue
+					}
+					// What was written a minute ago was the state 50 s ago.
+					compacted := db.Status().CompactedRevision
+					if compacted > revs[len(revs)-6] || compacted < revs[len(revs)-9] {
+						t.Fatalf("after write %d: compacted %d of %v", i, compacted, revs[len(revs)-10:])
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestHistoryRevisions: as many revisions as asked, and a tenth, can be read.

@@ -20,6 +20,7 @@ type EntryKind uint8
 const (
 	Command       EntryKind = iota // Data is a command envelope
 	Configuration                  // Data is a configuration, opaque here
+	founding                       // the same, of a new cluster (Found); never in a log
 )
 
 // Entry is a committed log entry. Data is only read until Apply returns.
@@ -48,11 +49,15 @@ const (
 
 // The responses to the transactions of one entry are bounded: a batch has up to 4096,
 // each of which may return SettingResponseBytes. Beyond, only those stay whole that are
-// as small as an Update's. Part of the format.
+// as small as an Update's. So is what its deletions return: by what one of them may,
+// SettingRangeBytes. Part of the format.
 const (
 	maxEntryResponses = 4 << 20
 	smallResponse     = 1 << 10
 )
+
+// maxScratch is what applying keeps of memory that a large entry needed.
+const maxScratch = 1 << 20
 
 var errEntryTooLarge = errors.New("the entry's ranges hold too many keys")
 
@@ -147,9 +152,10 @@ type applier struct {
 	index   indexBuilder
 	// openIndex has the index rows of the open batch.
 	openIndex []openRow
-	// Of the entry being applied: bytes of the responses to transactions, live keys
-	// that ranges looked at, and its index.
+	// Of the entry being applied: bytes of the responses to transactions, and of what
+	// deletions return, live keys that ranges looked at, and its index.
 	answered int
+	returned uint64
 	ranged   uint64
 	at       uint64
 	key      []byte
@@ -164,6 +170,9 @@ func (a *applier) adopt(s *Store, st State, set settings, sess sessions, m membe
 func (a *applier) begin(db *pebble.DB) {
 	a.db, a.batch, a.config = db, db.NewBatch(), nil
 	a.openIndex = a.openIndex[:0]
+	if cap(a.scratch) > maxScratch {
+		a.scratch = nil
+	}
 	a.over.reset()
 	clear(a.leases.hints)
 }
@@ -242,14 +251,18 @@ func (a *applier) entry(e *Entry) (Result, error) {
 	a.chain.Write(a.st.Chain[:])
 	a.scratch = binary.AppendUvarint(binary.AppendUvarint(a.scratch[:0], e.Index), e.Term)
 	a.index.reset(a.st.TimeMillis)
-	a.at, a.answered, a.ranged = e.Index, 0, 0
+	a.at, a.answered, a.returned, a.ranged = e.Index, 0, 0, 0
 	var err error
 	switch e.Kind {
-	case Configuration:
+	case Configuration, founding:
 		a.config = append([]byte{}, e.Data...)
 		a.st.ConfigIndex = e.Index
 		a.scratch = append(a.scratch, e.Data...)
-		err = a.configure(e.Index, e.Refs)
+		if e.Kind == founding {
+			err = a.found(e)
+		} else {
+			err = a.configure(e.Index, e.Refs)
+		}
 	case Command:
 		res.Batches, err = a.command(e)
 	default:
@@ -300,6 +313,10 @@ func (a *applier) batchOps(b *command.Batch) (*command.BatchResult, error) {
 	err := b.Ops(func(i int, op *command.Op) error {
 		r, err := a.op(op, b.Session != command.NoSession)
 		if a.answered += len(r.Response); a.answered > maxEntryResponses && len(r.Response) > smallResponse {
+			r = r.WithoutResponse()
+		}
+		prev := r.PrevBytes()
+		if a.returned += uint64(prev); a.returned > a.settings.rangeBytes && prev > smallResponse {
 			r = r.WithoutResponse()
 		}
 		r.Revision = uint64(a.st.Revision)

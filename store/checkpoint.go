@@ -27,6 +27,8 @@ type Checkpoint struct {
 	dir    string
 	files  []fileInfo
 	refs   int // guarded by s.mu
+	// stopped: the files are those of a store that is not open, and stay.
+	stopped bool
 }
 
 type fileInfo struct {
@@ -83,7 +85,7 @@ func (s *Store) reserveCheckpoint() (dir string, err error) {
 	}
 	s.mu.checkpointCount++
 	s.mu.serial++
-	dir = fs.PathJoin(parent, fmt.Sprintf("%06d", s.mu.serial))
+	dir = fs.PathJoin(parent, fmt.Sprintf("%06d-%s", s.mu.serial, s.nonce))
 	s.mu.Unlock()
 	if err := fs.MkdirAll(parent, 0o755); err != nil {
 		return dir, fmt.Errorf("state: checkpoint: %w", err)
@@ -167,7 +169,7 @@ func listFiles(o Options, dir string) ([]fileInfo, error) {
 		if err != nil {
 			return nil, fmt.Errorf("state: %w", err)
 		}
-		if !st.IsDir() {
+		if !st.IsDir() && n != "LOCK" { // an engine's that was open there
 			out = append(out, fileInfo{n, st.Size()})
 		}
 	}
@@ -176,6 +178,9 @@ func listFiles(o Options, dir string) ([]fileInfo, error) {
 
 // Close gives the checkpoint back; the last user's Close deletes it.
 func (c *Checkpoint) Close() error {
+	if c.stopped {
+		return nil
+	}
 	s := c.s
 	s.mu.Lock()
 	c.refs--
@@ -191,19 +196,16 @@ func (c *Checkpoint) Close() error {
 	return s.opts.FS.RemoveAll(c.dir)
 }
 
+// Info is what Reader's stream says of itself.
+func (c *Checkpoint) Info(cluster [16]byte) StreamInfo { return c.header(cluster).info() }
+
 // Size returns the exact length of the stream that Reader yields.
-func (c *Checkpoint) Size(cluster [16]byte) int64 {
-	n := int64(len(c.header(cluster)) + len(streamTrailer))
-	for _, f := range c.files {
-		n += f.size + 4
-	}
-	return n
-}
+func (c *Checkpoint) Size(cluster [16]byte) int64 { return c.header(cluster).size() }
 
 // Reader returns the checkpoint as a stream that Receive reads. It does not
 // close the checkpoint.
 func (c *Checkpoint) Reader(cluster [16]byte) io.ReadCloser {
-	return &checkpointReader{c: c, chunk: bytes.NewReader(c.header(cluster))}
+	return &checkpointReader{c: c, chunk: bytes.NewReader(c.header(cluster).append(nil))}
 }
 
 // checkpointReader never returns bytes together with io.EOF, nor (0, nil):

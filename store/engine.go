@@ -29,6 +29,7 @@ type engine struct {
 	closeErr error
 	onClose  func() // runs after the db has closed
 	stalled  atomic.Bool
+	swept    atomic.Int64 // the revision up to which what is superseded was removed
 	depth    atomic.Int32 // sublevels of level 0 when last looked at; see lookAtDepth
 	looking  sync.Mutex   // an older look does not overwrite a newer one
 	tables   atomic.Int64 // begun by flushes and compactions since it was opened
@@ -129,16 +130,20 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 			// it is closed.
 			corrupt(fmt.Errorf("%w: state: %s: %w", kv.ErrCorrupt, i.Path, i.Details))
 		},
+		// Pebble would try again for ever, without a pause, and whoever waits for the
+		// flush would hear nothing.
 		FlushEnd: func(i pebble.FlushInfo) {
-			// Pebble would try again for ever, without a pause, and whoever
-			// waits for the flush would hear nothing.
-			var errno syscall.Errno
-			if errors.As(i.Err, &errno) {
+			if isErrno(i.Err) {
 				failed.park(fmt.Errorf("state: flush: %w", i.Err))
 			}
 			e.lookAtDepth()
 		},
-		CompactionEnd: func(pebble.CompactionInfo) { e.lookAtDepth() },
+		CompactionEnd: func(i pebble.CompactionInfo) {
+			if isErrno(i.Err) {
+				failed.park(fmt.Errorf("state: compaction: %w", i.Err))
+			}
+			e.lookAtDepth()
+		},
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 			began := time.Now()
 			stalled.Store(&began)
@@ -161,6 +166,12 @@ func openEngine(dir string, o Options, readOnly bool, failure, corrupt func(erro
 	e.refs.Store(1)
 	e.lookAtDepth()
 	return e, nil
+}
+
+// isErrno says whether an error is the operating system's.
+func isErrno(err error) bool {
+	_, ok := errors.AsType[syscall.Errno](err)
+	return ok
 }
 
 // openPebble opens on a goroutine of its own, which may be parked.

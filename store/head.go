@@ -291,8 +291,14 @@ func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *he
 	}
 	defer it.Close()
 	over := a.over.inRange(from, to, open)
-	valid := it.First()
-	for valid || len(over) > 0 {
+	for valid := it.First(); ; {
+		// A read that fails looks like the end of the committed rows: nobody may see
+		// what the overlay has behind it, nor be told that nothing is.
+		if !valid {
+			if err := asCorrupt(it.Error()); err != nil || len(over) == 0 {
+				return err == nil, err
+			}
+		}
 		a.s.looks.Add(1)
 		var h head
 		var key []byte
@@ -301,22 +307,21 @@ func (a *applier) liveKeys(from, to []byte, open bool, fn func(key []byte, h *he
 				return false, err
 			}
 		}
-		if len(over) > 0 && (!valid || string(over[0].key) <= string(key)) {
-			if o := over[0]; valid && string(o.key) == string(key) {
-				valid = it.NextPrefix()
+		overlaid := len(over) > 0 && (!valid || string(over[0].key) <= string(key))
+		committed := valid && (!overlaid || string(over[0].key) == string(key))
+		if overlaid {
+			if committed {
+				valid = it.NextPrefix() // before fn: its key is the overlay's
 			}
 			key = over[0].key
 			h = head{mod: over[0].rev, tomb: over[0].row.tombstone, row: over[0].row, known: true}
 			over = over[1:]
-			if ok, err := live(key, &h); !ok || err != nil {
-				return false, err
-			}
-			continue
 		}
 		if ok, err := live(key, &h); !ok || err != nil {
 			return false, err
 		}
-		valid = it.NextPrefix()
+		if committed && !overlaid {
+			valid = it.NextPrefix()
+		}
 	}
-	return true, asCorrupt(it.Error())
 }

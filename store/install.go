@@ -14,11 +14,9 @@ import (
 // Incoming is a received snapshot, whole, checked and durable, that waits for
 // Install or Discard.
 type Incoming struct {
-	Cluster [16]byte
-	State   State
-	Config  []byte
-	s       *Store
-	dir     string
+	StreamInfo
+	s   *Store
+	dir string
 }
 
 // Receive reads a checkpoint's stream into a temporary directory and checks
@@ -33,7 +31,7 @@ func (s *Store) Receive(r io.Reader) (*Incoming, error) {
 	}
 	s.mu.Lock()
 	s.mu.serial++
-	in := &Incoming{Cluster: h.cluster, State: h.state, Config: h.config, s: s,
+	in := &Incoming{StreamInfo: h.info(), s: s,
 		dir: s.opts.FS.PathJoin(s.dir, fmt.Sprintf("%sincoming-%06d", tempPrefix, s.mu.serial))}
 	s.mu.Unlock()
 	if err := in.receive(r, h); err != nil {
@@ -61,23 +59,16 @@ func (in *Incoming) receive(r io.Reader, h *streamHeader) error {
 	if err := fs.MkdirAll(in.dir, 0o755); err != nil {
 		return err
 	}
-	buf := make([]byte, 256<<10)
-	for _, f := range h.files {
-		if err := receiveFile(fs, fs.PathJoin(in.dir, f.name), r, f, buf); err != nil {
-			return err
-		}
-	}
-	var trailer [len(streamTrailer)]byte
-	if _, err := io.ReadFull(r, trailer[:]); err != nil {
-		return noEOF(err)
-	}
-	if string(trailer[:]) != streamTrailer {
-		return fmt.Errorf("%w: snapshot stream ends with %q", kv.ErrCorrupt, trailer)
+	err := readFiles(r, h, func(f fileInfo, contents io.Reader) error {
+		return receiveFile(fs, fs.PathJoin(in.dir, f.name), contents)
+	})
+	if err != nil {
+		return err
 	}
 	return disk.SyncDir(fs, in.dir)
 }
 
-func receiveFile(fs vfs.FS, path string, r io.Reader, f fileInfo, buf []byte) error {
+func receiveFile(fs vfs.FS, path string, contents io.Reader) error {
 	file, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -85,25 +76,7 @@ func receiveFile(fs vfs.FS, path string, r io.Reader, f fileInfo, buf []byte) er
 	// The kernel begins to write at once: else the sync at the end is long, and
 	// the syncs of the raft log on the same disk wait for it.
 	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20, NoSyncOnClose: true})
-	var sum sum32
-	for left := f.size; left > 0 && err == nil; {
-		n, rerr := io.ReadFull(r, buf[:min(left, int64(len(buf)))])
-		if rerr != nil {
-			err = noEOF(rerr)
-			break
-		}
-		sum.write(buf[:n])
-		left -= int64(n)
-		_, err = file.Write(buf[:n])
-	}
-	var want [4]byte
-	if err == nil {
-		_, err = io.ReadFull(r, want[:])
-	}
-	if err == nil && string(want[:]) != string(sum.bytes()) {
-		err = fmt.Errorf("%w: snapshot file %s: checksum", kv.ErrCorrupt, f.name)
-	}
-	if err == nil {
+	if _, err = io.CopyBuffer(struct{ io.Writer }{file}, contents, make([]byte, 256<<10)); err == nil {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())

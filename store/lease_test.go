@@ -20,8 +20,10 @@ type leaseLog struct {
 	seq   uint64
 }
 
-func newLeaseLog(t *testing.T) *leaseLog {
-	l := &leaseLog{t: t, s: openMem(t, vfs.NewMem()), index: 1}
+func newLeaseLog(t *testing.T) *leaseLog { return newLeaseLogOn(t, vfs.NewMem()) }
+
+func newLeaseLogOn(t *testing.T, fs vfs.FS) *leaseLog {
+	l := &leaseLog{t: t, s: openMem(t, fs), index: 1}
 	if _, err := l.s.Apply([]Entry{openSessionEntry(1)}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -23,6 +25,9 @@ import (
 type Store struct {
 	dir  string
 	opts Options
+	// nonce is part of the names of checkpoints: one may be deleted after the store has
+	// closed, when another store has the directory.
+	nonce string
 
 	eng   atomic.Pointer[engine] // nil once closed
 	state atomic.Pointer[State]  // of the last committed batch
@@ -37,6 +42,10 @@ type Store struct {
 	members atomic.Pointer[members] // of the last committed batch; never changed
 	leases  leaseTable
 	recent  atomic.Pointer[recent] // the live engine's
+	size    struct {
+		asked atomic.Bool // Pebble; it has not answered yet
+		known atomic.Int64
+	}
 	janitor *janitor
 
 	mu struct {
@@ -65,7 +74,7 @@ const (
 // what a crash left over. The caller holds a lock on a directory above it.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
-	s := &Store{dir: dir, opts: o}
+	s := &Store{dir: dir, opts: o, nonce: rand.Text()[:8]}
 	if err := disk.MkdirAll(o.FS, dir); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -186,6 +195,11 @@ func (s *Store) adopt(eng *engine) error {
 	if err != nil {
 		return err
 	}
+	swept, err := loadSwept(eng.db)
+	if err != nil {
+		return err
+	}
+	eng.swept.Store(int64(swept))
 	s.leases.adopt(leases)
 	s.apply.applier.leases.adopt(leases)
 	published := maps.Clone(members)
@@ -342,14 +356,35 @@ func (s *Store) Close() error {
 	return errors.Join(err, e.closeErr)
 }
 
-// Size returns the bytes that the store's files take on disk.
+// sizePatience is how long Size waits for Pebble, which answers at once unless its
+// MANIFEST waits for the disk.
+const sizePatience = 100 * time.Millisecond
+
+// Size returns the bytes that the store's files take on disk; the last that is known, 0
+// if none is, while the disk does not answer.
 func (s *Store) Size() (int64, error) {
 	e, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
-	defer e.release()
-	return int64(e.db.Metrics().DiskSpaceUsage()), nil
+	if !s.size.asked.CompareAndSwap(false, true) { // and has not been answered
+		e.release()
+		return s.size.known.Load(), nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer e.release()
+		s.size.known.Store(int64(e.db.Metrics().DiskSpaceUsage()))
+		s.size.asked.Store(false)
+		close(done)
+	}()
+	patience := time.NewTimer(sizePatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	}
+	return s.size.known.Load(), nil
 }
 
 // LiveSize returns the bytes of the files that hold the data, without those that

@@ -42,9 +42,17 @@ type streamHeader struct {
 	files   []fileInfo
 }
 
-func (c *Checkpoint) header(cluster [16]byte) []byte {
-	h := streamHeader{cluster: cluster, state: c.State, config: c.Config, format: uint64(formatVersion), files: c.files}
-	return h.append(nil)
+func (c *Checkpoint) header(cluster [16]byte) *streamHeader {
+	return &streamHeader{cluster: cluster, state: c.State, config: c.Config, format: uint64(formatVersion), files: c.files}
+}
+
+// size is the length of the stream.
+func (h *streamHeader) size() int64 {
+	n := int64(len(h.append(nil)) + len(streamTrailer))
+	for _, f := range h.files {
+		n += f.size + 4
+	}
+	return n
 }
 
 func (h *streamHeader) append(dst []byte) []byte {
@@ -156,4 +164,59 @@ func decodeStreamHeader(b []byte) (*streamHeader, error) {
 		return nil, fmt.Errorf("%w: snapshot stream header has %d bytes left over", kv.ErrCorrupt, len(b))
 	}
 	return h, nil
+}
+
+// readFiles reads what follows the header: it hands each file's contents to keep, which
+// reads them to their end, and checks them then.
+func readFiles(r io.Reader, h *streamHeader, keep func(f fileInfo, contents io.Reader) error) error {
+	for _, f := range h.files {
+		c := &fileContents{r: r, f: f, left: f.size}
+		if err := keep(f, c); err != nil {
+			return err
+		}
+	}
+	var trailer [len(streamTrailer)]byte
+	if _, err := io.ReadFull(r, trailer[:]); err != nil {
+		return noEOF(err)
+	}
+	if string(trailer[:]) != streamTrailer {
+		return fmt.Errorf("%w: snapshot stream ends with %q", kv.ErrCorrupt, trailer)
+	}
+	return nil
+}
+
+// fileContents reads one file of a stream. Its end is io.EOF only if the checksum,
+// which it reads besides, is right.
+type fileContents struct {
+	r     io.Reader
+	f     fileInfo
+	left  int64
+	sum   sum32
+	ended bool
+}
+
+func (c *fileContents) Read(p []byte) (int, error) {
+	if c.left > 0 {
+		n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
+		c.sum.write(p[:n])
+		c.left -= int64(n)
+		if n > 0 {
+			return n, nil // an error comes again
+		}
+		if err == nil {
+			return 0, nil
+		}
+		return 0, noEOF(err)
+	}
+	if !c.ended {
+		var want [4]byte
+		if _, err := io.ReadFull(c.r, want[:]); err != nil {
+			return 0, noEOF(err)
+		}
+		if string(want[:]) != string(c.sum.bytes()) {
+			return 0, fmt.Errorf("%w: snapshot file %s: checksum", kv.ErrCorrupt, c.f.name)
+		}
+		c.ended = true
+	}
+	return 0, io.EOF
 }

@@ -55,13 +55,10 @@ func loadSwept(r pebble.Reader) (kv.Revision, error) {
 // Swept is the revision up to which this member has removed what is superseded; at
 // most the compacted revision.
 func (s *Store) Swept() kv.Revision {
-	e, err := s.acquire()
-	if err != nil {
-		return 0
+	if e := s.eng.Load(); e != nil {
+		return kv.Revision(e.swept.Load())
 	}
-	defer e.release()
-	rev, _ := loadSwept(e.db) // who reads the state meets the damage
-	return rev
+	return 0
 }
 
 // sweepStep is one step.
@@ -154,6 +151,9 @@ func (j *janitor) step() (cost int, more bool, err error) {
 	// other cost each reader of the memtable the square of their number.
 	err = errors.Join(w.b.DeleteRange(indexKey(uint64(swept)+1, 0), indexKey(w.swept+1, 0), nil),
 		w.b.Set(sweptKey, binary.BigEndian.AppendUint64(nil, w.swept), nil), w.b.Commit(pebble.NoSync))
+	if err == nil {
+		e.swept.Store(int64(w.swept))
+	}
 	return w.cost, w.swept < w.target, err
 }
 

@@ -187,3 +187,38 @@ func TestManyResponses(t *testing.T) {
 		t.Errorf("%d bytes of answers, %d of 10 large ones", size, whole)
 	}
 }
+
+// TestManyPrevious: what the deletions of one entry return is bounded together, and the
+// memory for it is not kept.
+func TestManyPrevious(t *testing.T) {
+	l := newLeaseLog(t)
+	const keys, size = 48, 1 << 20
+	var ops []*command.Op
+	for i := range keys {
+		key := fmt.Appendf(nil, "k%03d", i)
+		l.want(command.OK, 1, &command.Op{Kind: command.Set, Key: key, Value: make([]byte, size)})
+		ops = append(ops, &command.Op{Kind: command.Delete, Key: key, ReturnPrev: true})
+	}
+	l.want(command.OK, 1, &command.Op{Kind: command.Set, Key: []byte("small"), Value: []byte("v")})
+	ops = append(ops, &command.Op{Kind: command.Delete, Key: []byte("small"), ReturnPrev: true})
+	whole, bytes := 0, 0
+	res := l.do(1, ops...)
+	for _, r := range res[:keys] {
+		bytes += r.PrevBytes()
+		if r.Status == command.OK {
+			whole++
+		} else if r.Status != command.DroppedReply || r.Deleted != 1 || r.Prev != nil {
+			t.Fatalf("%+v", r)
+		}
+	}
+	if bytes > 17<<20 || whole != 15 {
+		t.Errorf("%d deletions returned %d MiB together", whole, bytes>>20)
+	}
+	if last := res[keys]; last.Status != command.OK || len(last.Prev) != 1 {
+		t.Errorf("a small one: %+v", last)
+	}
+	l.want(command.OK, 1, &command.Op{Kind: command.Set, Key: []byte("k")})
+	if n := cap(l.s.apply.applier.scratch); n > 2*maxScratch {
+		t.Errorf("%d bytes are kept", n)
+	}
+}

@@ -117,6 +117,14 @@ func (r *BatchResult) WithoutResponses() *BatchResult {
 	return out
 }
 
+// PrevBytes is the length of the keys and values of what was deleted.
+func (r *OpResult) PrevBytes() (n int) {
+	for i := range r.Prev {
+		n += len(r.Prev[i].Key) + len(r.Prev[i].Value)
+	}
+	return n
+}
+
 // WithoutResponse drops the data, if there is any. Of a transaction it stays known
 // which branch was taken: whether an Update was committed, or conflicted, must not be
 // in doubt.

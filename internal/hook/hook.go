@@ -27,6 +27,9 @@ type Edges struct {
 // *replkv.DB.
 var Open func(cfg any, e Edges) (any, error)
 
+// WithEdges returns cfg, a replkv.Config, with these edges: for Restore and its like.
+var WithEdges func(cfg any, e Edges) any
+
 // Inspect gives the inner parts of an open store to the checks of tests.
 var Inspect func(db any) Insides
 

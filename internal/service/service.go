@@ -11,6 +11,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc"
 
@@ -29,6 +30,8 @@ type Backend interface {
 	kv.Cluster
 	// Compact gives up the history below a revision.
 	Compact(ctx context.Context, rev kv.Revision) error
+	// Backup writes all data to w.
+	Backup(ctx context.Context, w io.Writer, opts ...kv.ReadOption) error
 	// Status tells about the member that answers. The result becomes the
 	// caller's.
 	Status(ctx context.Context) (*replkvv1.StatusResponse, error)

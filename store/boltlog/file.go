@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -62,17 +63,21 @@ func (f *file) abandon() error { return errors.Join(unlock(f.os), f.os.Close()) 
 // createFile sees to it that there is a file, and that it stays after a crash.
 // bolt writes a new file in steps, and cannot open what a crash between them
 // leaves: the file gets its name when it is complete. By a link, which never
-// replaces what another process has made meanwhile.
+// replaces what another process has made meanwhile; and under a name of its own
+// before, since what is linked must not be what another one has begun.
 func createFile(path string, lockTimeout time.Duration) error {
-	unfinished := path + ".new"
 	info, err := os.Stat(path)
 	if err == nil && info.Size() == 0 {
 		return fmt.Errorf("%w: %s is empty", kv.ErrCorrupt, path) // bolt would begin anew
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(err, removeFile(unfinished))
+		return errors.Join(err, removeUnfinished(path))
 	}
-	if err := removeFile(unfinished); err != nil {
+	if err := removeUnfinished(path); err != nil {
+		return err
+	}
+	unfinished, err := beginFile(path)
+	if err != nil {
 		return err
 	}
 	if err := writeEmpty(unfinished, lockTimeout); err != nil {
@@ -86,6 +91,26 @@ func createFile(path string, lockTimeout time.Duration) error {
 		return err
 	}
 	return errors.Join(removeFile(unfinished), disk.SyncDir(disk.Default, filepath.Dir(path)))
+}
+
+// beginFile makes an empty file that is nobody else's.
+func beginFile(path string) (name string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return "", err
+	}
+	return f.Name(), f.Close()
+}
+
+// removeUnfinished removes what creations that were not done have left.
+func removeUnfinished(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+".new") {
+			err = errors.Join(err, removeFile(filepath.Join(filepath.Dir(path), e.Name())))
+		}
+	}
+	return err
 }
 
 func writeEmpty(path string, lockTimeout time.Duration) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -77,6 +78,15 @@ func WriteFile(fs FS, name string, b []byte) error {
 	return SyncDir(fs, fs.PathDir(name))
 }
 
+// Mark makes an empty file of that name.
+func Mark(fs FS, name string) error {
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), SyncDir(fs, fs.PathDir(name)))
+}
+
 // ReadFile returns the content of a file of at most limit bytes; fs.ErrNotExist
 // if there is none.
 func ReadFile(fs FS, name string, limit int64) ([]byte, error) {
@@ -102,6 +112,9 @@ func Lock(fs FS, dir string) (io.Closer, error) {
 	}
 	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist) {
 		return nil, err
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && errno != syscall.EAGAIN && errno != syscall.EACCES {
+		return nil, err // of the disk, or the process
 	}
 	return nil, fmt.Errorf("%w: %s: %w", kv.ErrDirLocked, dir, err)
 }

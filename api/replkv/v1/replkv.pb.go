@@ -3863,6 +3863,94 @@ func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
 	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{59}
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Read          *ReadOptions           `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"` // revision must not be set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *BackupRequest) GetRead() *ReadOptions {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+type BackupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *BackupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type TextSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -3873,7 +3961,7 @@ type TextSetRequest struct {
 
 func (x *TextSetRequest) Reset() {
 	*x = TextSetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +3973,7 @@ func (x *TextSetRequest) String() string {
 func (*TextSetRequest) ProtoMessage() {}
 
 func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[60]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +3986,7 @@ func (x *TextSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetRequest.ProtoReflect.Descriptor instead.
 func (*TextSetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{60}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TextSetRequest) GetKey() string {
@@ -3924,7 +4012,7 @@ type TextSetResponse struct {
 
 func (x *TextSetResponse) Reset() {
 	*x = TextSetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4024,7 @@ func (x *TextSetResponse) String() string {
 func (*TextSetResponse) ProtoMessage() {}
 
 func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[61]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4037,7 @@ func (x *TextSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextSetResponse.ProtoReflect.Descriptor instead.
 func (*TextSetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{61}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TextSetResponse) GetSuccess() bool {
@@ -3968,7 +4056,7 @@ type TextGetRequest struct {
 
 func (x *TextGetRequest) Reset() {
 	*x = TextGetRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4068,7 @@ func (x *TextGetRequest) String() string {
 func (*TextGetRequest) ProtoMessage() {}
 
 func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[62]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4081,7 @@ func (x *TextGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetRequest.ProtoReflect.Descriptor instead.
 func (*TextGetRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{62}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TextGetRequest) GetKey() string {
@@ -4012,7 +4100,7 @@ type TextGetResponse struct {
 
 func (x *TextGetResponse) Reset() {
 	*x = TextGetResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4112,7 @@ func (x *TextGetResponse) String() string {
 func (*TextGetResponse) ProtoMessage() {}
 
 func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[63]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4125,7 @@ func (x *TextGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextGetResponse.ProtoReflect.Descriptor instead.
 func (*TextGetResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{63}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TextGetResponse) GetValue() string {
@@ -4056,7 +4144,7 @@ type TextDeleteRequest struct {
 
 func (x *TextDeleteRequest) Reset() {
 	*x = TextDeleteRequest{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4156,7 @@ func (x *TextDeleteRequest) String() string {
 func (*TextDeleteRequest) ProtoMessage() {}
 
 func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[64]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4169,7 @@ func (x *TextDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TextDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{64}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TextDeleteRequest) GetKey() string {
@@ -4100,7 +4188,7 @@ type TextDeleteResponse struct {
 
 func (x *TextDeleteResponse) Reset() {
 	*x = TextDeleteResponse{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4200,7 @@ func (x *TextDeleteResponse) String() string {
 func (*TextDeleteResponse) ProtoMessage() {}
 
 func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[65]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4213,7 @@ func (x *TextDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDeleteResponse.ProtoReflect.Descriptor instead.
 func (*TextDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{65}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TextDeleteResponse) GetSuccess() bool {
@@ -4151,7 +4239,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4163,7 +4251,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_api_replkv_v1_replkv_proto_msgTypes[66]
+	mi := &file_api_replkv_v1_replkv_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4176,7 +4264,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{66}
+	return file_api_replkv_v1_replkv_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ErrorDetail) GetReason() string {
@@ -4502,7 +4590,11 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\t_if_index\"+\n" +
 	"\x19TransferLeadershipRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"\x1c\n" +
-	"\x1aTransferLeadershipResponse\"8\n" +
+	"\x1aTransferLeadershipResponse\";\n" +
+	"\rBackupRequest\x12*\n" +
+	"\x04read\x18\x01 \x01(\v2\x16.replkv.v1.ReadOptionsR\x04read\"$\n" +
+	"\x0eBackupResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"8\n" +
 	"\x0eTextSetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"+\n" +
@@ -4547,7 +4639,7 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\tKeepAlive\x12\x1b.replkv.v1.KeepAliveRequest\x1a\x1c.replkv.v1.KeepAliveResponse\x12@\n" +
 	"\n" +
 	"TimeToLive\x12\x1c.replkv.v1.TimeToLiveRequest\x1a\x14.replkv.v1.LeaseInfo\x12?\n" +
-	"\x06Leases\x12\x18.replkv.v1.LeasesRequest\x1a\x19.replkv.v1.LeasesResponse0\x012\xe4\x03\n" +
+	"\x06Leases\x12\x18.replkv.v1.LeasesRequest\x1a\x19.replkv.v1.LeasesResponse0\x012\xa5\x04\n" +
 	"\aCluster\x12=\n" +
 	"\x06Status\x12\x18.replkv.v1.StatusRequest\x1a\x19.replkv.v1.StatusResponse\x12;\n" +
 	"\aMembers\x12\x19.replkv.v1.MembersRequest\x1a\x15.replkv.v1.Membership\x12=\n" +
@@ -4555,7 +4647,8 @@ const file_api_replkv_v1_replkv_proto_rawDesc = "" +
 	"\vAddNonvoter\x12\x1d.replkv.v1.AddNonvoterRequest\x1a\x15.replkv.v1.Membership\x12;\n" +
 	"\aPromote\x12\x19.replkv.v1.PromoteRequest\x1a\x15.replkv.v1.Membership\x129\n" +
 	"\x06Remove\x12\x18.replkv.v1.RemoveRequest\x1a\x15.replkv.v1.Membership\x12a\n" +
-	"\x12TransferLeadership\x12$.replkv.v1.TransferLeadershipRequest\x1a%.replkv.v1.TransferLeadershipResponse2\xcb\x01\n" +
+	"\x12TransferLeadership\x12$.replkv.v1.TransferLeadershipRequest\x1a%.replkv.v1.TransferLeadershipResponse\x12?\n" +
+	"\x06Backup\x12\x18.replkv.v1.BackupRequest\x1a\x19.replkv.v1.BackupResponse0\x012\xcb\x01\n" +
 	"\x06TextKV\x12<\n" +
 	"\x03Set\x12\x19.replkv.v1.TextSetRequest\x1a\x1a.replkv.v1.TextSetResponse\x12<\n" +
 	"\x03Get\x12\x19.replkv.v1.TextGetRequest\x1a\x1a.replkv.v1.TextGetResponse\x12E\n" +
@@ -4574,7 +4667,7 @@ func file_api_replkv_v1_replkv_proto_rawDescGZIP() []byte {
 }
 
 var file_api_replkv_v1_replkv_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_api_replkv_v1_replkv_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(Outcome)(0),                       // 0: replkv.v1.Outcome
 	(Compare_Target)(0),                // 1: replkv.v1.Compare.Target
@@ -4640,14 +4733,16 @@ var file_api_replkv_v1_replkv_proto_goTypes = []any{
 	(*RemoveRequest)(nil),              // 61: replkv.v1.RemoveRequest
 	(*TransferLeadershipRequest)(nil),  // 62: replkv.v1.TransferLeadershipRequest
 	(*TransferLeadershipResponse)(nil), // 63: replkv.v1.TransferLeadershipResponse
-	(*TextSetRequest)(nil),             // 64: replkv.v1.TextSetRequest
-	(*TextSetResponse)(nil),            // 65: replkv.v1.TextSetResponse
-	(*TextGetRequest)(nil),             // 66: replkv.v1.TextGetRequest
-	(*TextGetResponse)(nil),            // 67: replkv.v1.TextGetResponse
-	(*TextDeleteRequest)(nil),          // 68: replkv.v1.TextDeleteRequest
-	(*TextDeleteResponse)(nil),         // 69: replkv.v1.TextDeleteResponse
-	(*ErrorDetail)(nil),                // 70: replkv.v1.ErrorDetail
-	(*timestamppb.Timestamp)(nil),      // 71: google.protobuf.Timestamp
+	(*BackupRequest)(nil),              // 64: replkv.v1.BackupRequest
+	(*BackupResponse)(nil),             // 65: replkv.v1.BackupResponse
+	(*TextSetRequest)(nil),             // 66: replkv.v1.TextSetRequest
+	(*TextSetResponse)(nil),            // 67: replkv.v1.TextSetResponse
+	(*TextGetRequest)(nil),             // 68: replkv.v1.TextGetRequest
+	(*TextGetResponse)(nil),            // 69: replkv.v1.TextGetResponse
+	(*TextDeleteRequest)(nil),          // 70: replkv.v1.TextDeleteRequest
+	(*TextDeleteResponse)(nil),         // 71: replkv.v1.TextDeleteResponse
+	(*ErrorDetail)(nil),                // 72: replkv.v1.ErrorDetail
+	(*timestamppb.Timestamp)(nil),      // 73: google.protobuf.Timestamp
 }
 var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	6,  // 0: replkv.v1.GetRequest.read:type_name -> replkv.v1.ReadOptions
@@ -4694,72 +4789,75 @@ var file_api_replkv_v1_replkv_proto_depIdxs = []int32{
 	24, // 41: replkv.v1.WriteResult.txn:type_name -> replkv.v1.TxnResponse
 	48, // 42: replkv.v1.LeasesResponse.leases:type_name -> replkv.v1.LeaseInfo
 	53, // 43: replkv.v1.StatusResponse.members:type_name -> replkv.v1.Member
-	71, // 44: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
+	73, // 44: replkv.v1.StatusResponse.last_contact:type_name -> google.protobuf.Timestamp
 	55, // 45: replkv.v1.StatusResponse.last_election:type_name -> replkv.v1.Election
 	54, // 46: replkv.v1.Member.peer:type_name -> replkv.v1.PeerState
-	71, // 47: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
-	71, // 48: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
+	73, // 47: replkv.v1.PeerState.last_contact:type_name -> google.protobuf.Timestamp
+	73, // 48: replkv.v1.Election.at:type_name -> google.protobuf.Timestamp
 	53, // 49: replkv.v1.Membership.members:type_name -> replkv.v1.Member
-	0,  // 50: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
-	8,  // 51: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
-	10, // 52: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
-	13, // 53: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
-	15, // 54: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
-	16, // 55: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
-	18, // 56: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
-	26, // 57: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
-	28, // 58: replkv.v1.KV.Watch:input_type -> replkv.v1.WatchRequest
-	37, // 59: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
-	39, // 60: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
-	31, // 61: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
-	33, // 62: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
-	41, // 63: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
-	43, // 64: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
-	45, // 65: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
-	47, // 66: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
-	49, // 67: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
-	51, // 68: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
-	57, // 69: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
-	58, // 70: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
-	59, // 71: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
-	60, // 72: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
-	61, // 73: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
-	62, // 74: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
-	64, // 75: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
-	66, // 76: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
-	68, // 77: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
-	9,  // 78: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
-	11, // 79: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
-	14, // 80: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
-	17, // 81: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
-	17, // 82: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
-	24, // 83: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
-	27, // 84: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
-	29, // 85: replkv.v1.KV.Watch:output_type -> replkv.v1.WatchResponse
-	38, // 86: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
-	40, // 87: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
-	32, // 88: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
-	35, // 89: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
-	42, // 90: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
-	44, // 91: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
-	46, // 92: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
-	48, // 93: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
-	50, // 94: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
-	52, // 95: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
-	56, // 96: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
-	56, // 97: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
-	56, // 98: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
-	56, // 99: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
-	56, // 100: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
-	63, // 101: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
-	65, // 102: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
-	67, // 103: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
-	69, // 104: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
-	78, // [78:105] is the sub-list for method output_type
-	51, // [51:78] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	6,  // 50: replkv.v1.BackupRequest.read:type_name -> replkv.v1.ReadOptions
+	0,  // 51: replkv.v1.ErrorDetail.outcome:type_name -> replkv.v1.Outcome
+	8,  // 52: replkv.v1.KV.Get:input_type -> replkv.v1.GetRequest
+	10, // 53: replkv.v1.KV.GetMany:input_type -> replkv.v1.GetManyRequest
+	13, // 54: replkv.v1.KV.Set:input_type -> replkv.v1.SetRequest
+	15, // 55: replkv.v1.KV.Delete:input_type -> replkv.v1.DeleteRequest
+	16, // 56: replkv.v1.KV.DeleteRange:input_type -> replkv.v1.DeleteRangeRequest
+	18, // 57: replkv.v1.KV.Txn:input_type -> replkv.v1.TxnRequest
+	26, // 58: replkv.v1.KV.Scan:input_type -> replkv.v1.ScanRequest
+	28, // 59: replkv.v1.KV.Watch:input_type -> replkv.v1.WatchRequest
+	37, // 60: replkv.v1.KV.Revision:input_type -> replkv.v1.RevisionRequest
+	39, // 61: replkv.v1.KV.Compact:input_type -> replkv.v1.CompactRequest
+	31, // 62: replkv.v1.KV.OpenSession:input_type -> replkv.v1.OpenSessionRequest
+	33, // 63: replkv.v1.KV.Write:input_type -> replkv.v1.WriteRequest
+	41, // 64: replkv.v1.Lease.Grant:input_type -> replkv.v1.GrantRequest
+	43, // 65: replkv.v1.Lease.Revoke:input_type -> replkv.v1.RevokeRequest
+	45, // 66: replkv.v1.Lease.KeepAlive:input_type -> replkv.v1.KeepAliveRequest
+	47, // 67: replkv.v1.Lease.TimeToLive:input_type -> replkv.v1.TimeToLiveRequest
+	49, // 68: replkv.v1.Lease.Leases:input_type -> replkv.v1.LeasesRequest
+	51, // 69: replkv.v1.Cluster.Status:input_type -> replkv.v1.StatusRequest
+	57, // 70: replkv.v1.Cluster.Members:input_type -> replkv.v1.MembersRequest
+	58, // 71: replkv.v1.Cluster.AddVoter:input_type -> replkv.v1.AddVoterRequest
+	59, // 72: replkv.v1.Cluster.AddNonvoter:input_type -> replkv.v1.AddNonvoterRequest
+	60, // 73: replkv.v1.Cluster.Promote:input_type -> replkv.v1.PromoteRequest
+	61, // 74: replkv.v1.Cluster.Remove:input_type -> replkv.v1.RemoveRequest
+	62, // 75: replkv.v1.Cluster.TransferLeadership:input_type -> replkv.v1.TransferLeadershipRequest
+	64, // 76: replkv.v1.Cluster.Backup:input_type -> replkv.v1.BackupRequest
+	66, // 77: replkv.v1.TextKV.Set:input_type -> replkv.v1.TextSetRequest
+	68, // 78: replkv.v1.TextKV.Get:input_type -> replkv.v1.TextGetRequest
+	70, // 79: replkv.v1.TextKV.Delete:input_type -> replkv.v1.TextDeleteRequest
+	9,  // 80: replkv.v1.KV.Get:output_type -> replkv.v1.GetResponse
+	11, // 81: replkv.v1.KV.GetMany:output_type -> replkv.v1.GetManyResponse
+	14, // 82: replkv.v1.KV.Set:output_type -> replkv.v1.SetResponse
+	17, // 83: replkv.v1.KV.Delete:output_type -> replkv.v1.DeleteResponse
+	17, // 84: replkv.v1.KV.DeleteRange:output_type -> replkv.v1.DeleteResponse
+	24, // 85: replkv.v1.KV.Txn:output_type -> replkv.v1.TxnResponse
+	27, // 86: replkv.v1.KV.Scan:output_type -> replkv.v1.ScanResponse
+	29, // 87: replkv.v1.KV.Watch:output_type -> replkv.v1.WatchResponse
+	38, // 88: replkv.v1.KV.Revision:output_type -> replkv.v1.RevisionResponse
+	40, // 89: replkv.v1.KV.Compact:output_type -> replkv.v1.CompactResponse
+	32, // 90: replkv.v1.KV.OpenSession:output_type -> replkv.v1.OpenSessionResponse
+	35, // 91: replkv.v1.KV.Write:output_type -> replkv.v1.WriteResponse
+	42, // 92: replkv.v1.Lease.Grant:output_type -> replkv.v1.GrantResponse
+	44, // 93: replkv.v1.Lease.Revoke:output_type -> replkv.v1.RevokeResponse
+	46, // 94: replkv.v1.Lease.KeepAlive:output_type -> replkv.v1.KeepAliveResponse
+	48, // 95: replkv.v1.Lease.TimeToLive:output_type -> replkv.v1.LeaseInfo
+	50, // 96: replkv.v1.Lease.Leases:output_type -> replkv.v1.LeasesResponse
+	52, // 97: replkv.v1.Cluster.Status:output_type -> replkv.v1.StatusResponse
+	56, // 98: replkv.v1.Cluster.Members:output_type -> replkv.v1.Membership
+	56, // 99: replkv.v1.Cluster.AddVoter:output_type -> replkv.v1.Membership
+	56, // 100: replkv.v1.Cluster.AddNonvoter:output_type -> replkv.v1.Membership
+	56, // 101: replkv.v1.Cluster.Promote:output_type -> replkv.v1.Membership
+	56, // 102: replkv.v1.Cluster.Remove:output_type -> replkv.v1.Membership
+	63, // 103: replkv.v1.Cluster.TransferLeadership:output_type -> replkv.v1.TransferLeadershipResponse
+	65, // 104: replkv.v1.Cluster.Backup:output_type -> replkv.v1.BackupResponse
+	67, // 105: replkv.v1.TextKV.Set:output_type -> replkv.v1.TextSetResponse
+	69, // 106: replkv.v1.TextKV.Get:output_type -> replkv.v1.TextGetResponse
+	71, // 107: replkv.v1.TextKV.Delete:output_type -> replkv.v1.TextDeleteResponse
+	80, // [80:108] is the sub-list for method output_type
+	52, // [52:80] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_api_replkv_v1_replkv_proto_init() }
@@ -4793,7 +4891,7 @@ func file_api_replkv_v1_replkv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_replkv_v1_replkv_proto_rawDesc), len(file_api_replkv_v1_replkv_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

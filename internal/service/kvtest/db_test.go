@@ -1,7 +1,10 @@
 package kvtest_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"testing"
 
@@ -75,4 +78,39 @@ func dial(t *testing.T, db *replkv.DB) *client.Client {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// A backup that came through a client is the member's own, and can be restored.
+func TestBackupOfAClient(t *testing.T) {
+	db := replkvtest.Open(t)
+	c := dial(t, db)
+	for i := range 200 {
+		if _, err := c.Set(t.Context(), fmt.Sprint("k", i), make([]byte, 20<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	n, err := c.Backup(t.Context(), &b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := replkv.VerifyBackup(bytes.NewReader(b.Bytes()))
+	if err != nil || info.Bytes != n || info.Revision != 201 {
+		t.Fatalf("%d bytes came: %+v, %v", n, info, err)
+	}
+	if _, err := c.Backup(t.Context(), &b, kv.AtRevision(5)); !errors.Is(err, kv.ErrInvalidArgument) {
+		t.Errorf("of an earlier revision: %v", err)
+	}
+	cfg := replkv.Config{Dir: t.TempDir() + "/new"}
+	if _, err := replkv.Restore(t.Context(), cfg, &b); err != nil {
+		t.Fatal(err)
+	}
+	again, err := replkv.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if item, err := again.Get(t.Context(), "k199"); err != nil || len(item.Value) != 20<<10 {
+		t.Errorf("%v", err)
+	}
 }

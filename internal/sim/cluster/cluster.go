@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -106,7 +107,28 @@ func (c *Cluster) Open(i int) error {
 	if err != nil {
 		return err
 	}
-	cfg := replkv.Config{Dir: "data", ID: m.ID, Addr: m.Addr, Listener: l, Dial: c.Net.Dialer(m.Host()),
+	cfg, edges := c.config(i)
+	cfg.Listener = l
+	v, err := hook.Open(cfg, edges)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	m.db.Store(v.(*replkv.DB))
+	m.Down = false
+	return nil
+}
+
+// Restore makes the disk of member i, which is down and new, hold what a backup does.
+func (c *Cluster) Restore(i int, backup io.Reader) error {
+	cfg, edges := c.config(i)
+	_, err := replkv.Restore(context.Background(), hook.WithEdges(cfg, edges).(replkv.Config), backup)
+	return err
+}
+
+// config is what member i is opened with.
+func (c *Cluster) config(i int) (replkv.Config, hook.Edges) {
+	m := c.Members[i]
+	cfg := replkv.Config{Dir: "data", ID: m.ID, Addr: m.Addr, Dial: c.Net.Dialer(m.Host()),
 		InsecurePeers: true, ElectionTimeout: ElectionTimeout}
 	if i < c.Founded {
 		for _, first := range c.Members[:c.Founded] {
@@ -126,13 +148,7 @@ func (c *Cluster) Open(i int) error {
 	if c.Edges != nil {
 		c.Edges(i, &edges)
 	}
-	v, err := hook.Open(cfg, edges)
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	m.db.Store(v.(*replkv.DB))
-	m.Down = false
-	return nil
+	return cfg, edges
 }
 
 // Crash ends member i, which is up, as a power loss would: what was not synced may be
