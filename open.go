@@ -433,10 +433,10 @@ func (db *DB) startRaft() error {
 	c.MaxAppendEntries = 16
 	c.BatchApplyCh = false
 	c.ShutdownOnRemove = false
-	c.NoSnapshotRestoreOnStart = true     // the state is on disk, and ahead of any snapshot
-	c.SnapshotThreshold = ^uint64(0) >> 1 // by bytes, see snapshots
-	c.SnapshotInterval = 24 * time.Hour   //
-	c.TrailingLogs = 128                  // the guard keeps TrailingLogBytes
+	c.NoSnapshotRestoreOnStart = true                       // the state is on disk, and ahead of any snapshot
+	c.SnapshotThreshold = ^uint64(0) >> 1                   // by bytes, see snapshots
+	c.SnapshotInterval = 24 * time.Hour                     //
+	c.TrailingLogs = cmp.Or(db.cfg.edges.TrailingLogs, 128) // the guard keeps TrailingLogBytes
 	c.NoLegacyTelemetry = true
 	c.Logger = raftLog{log: db.log}
 	err := db.guard.Start(func() (err error) {

@@ -83,6 +83,9 @@ func TestChaos(t *testing.T) {
 	for end := time.Now().Add(d); time.Now().Before(end) && c.round(t); {
 	}
 	c.finish(t)
+	if held := c.sum().held; held == 0 {
+		t.Errorf("seed %d: nobody held the lock in %d rounds", seed, c.rounds)
+	}
 	if long {
 		c.covered(t)
 	}

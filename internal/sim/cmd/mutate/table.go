@@ -17,6 +17,4 @@ const (
 	differ = `replicas differ|tells \[.*\] of revision`
 	// watched: of what watchers were told.
 	watched = `not (ordered|unique|atomic|reliable|resumable|bookmarkable|filter|previous):`
-	// asserted: what a test says that has but one thing to say.
-	asserted = `_test\.go:\d+: `
 )
