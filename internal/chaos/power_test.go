@@ -37,6 +37,7 @@ func cycles(t *testing.T, d time.Duration) int {
 // was acknowledged is there when they are back.
 func TestPower(t *testing.T) {
 	n := cycles(t, wanted(t))
+	takes(t, time.Duration(n)*3*time.Second+time.Minute)
 	seed := chaosSeed(t)
 	p := newPower(t, seed, false)
 	began := time.Now()
@@ -64,6 +65,7 @@ func TestPower(t *testing.T) {
 // same must show a loss.
 func TestPowerFindsLies(t *testing.T) {
 	wanted(t)
+	takes(t, time.Minute)
 	seed := chaosSeed(t)
 	p := newPower(t, seed, true)
 	for range 5 {
