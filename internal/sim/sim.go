@@ -177,6 +177,10 @@ func (r *run) inside() (err error) {
 	if err := r.c.CheckEqual(); err != nil {
 		return err
 	}
+	up := r.c.Up()
+	if err := r.c.CheckBackup(up[int(r.cfg.Seed%uint64(len(up)))]); err != nil {
+		return err
+	}
 	r.cover.add(countSeconds, int(time.Since(r.log.began).Seconds()))
 	return nil
 }
