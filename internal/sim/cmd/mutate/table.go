@@ -3,7 +3,7 @@ package main
 import "slices"
 
 // mutants is the table, by what is broken.
-var mutants = slices.Concat(ofTheLog, ofSnapshots, ofReplication, ofReads, ofSessions, ofTransactions, ofApply, ofTheSweep, ofWatches, ofLeases, ofLocks, ofMembers)
+var mutants = slices.Concat(ofTheLog, ofSnapshots, ofReplication, ofReads, ofSessions, ofTransactions, ofApply, ofTheSweep, ofWatches, ofLeases, ofLocks, ofMembers, ofBackups)
 
 // What the checkers of the simulation say.
 const (
