@@ -1,6 +1,8 @@
 package replkv_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/replkv/replkv"
@@ -23,5 +25,23 @@ func TestBoltLog(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Recovered, by the right LogStore only; and restored.
+	recovered := replkv.Config{Dir: t.TempDir()}
+	if _, err := replkv.Recover(t.Context(), recovered, cfg.Dir); !errors.Is(err, replkv.ErrInvalidConfig) || !strings.Contains(err.Error(), "LogStore") {
+		t.Errorf("Recover with another LogStore: %v", err)
+	}
+	recovered.LogStore = cfg.LogStore
+	info, err := replkv.Recover(t.Context(), recovered, cfg.Dir)
+	if err != nil || info.Revision != 4 {
+		t.Fatalf("Recover: %+v, %v", info, err)
+	}
+	db, err := replkv.Open(recovered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if item, err := db.Get(t.Context(), "k"); err != nil || item.Version != 3 {
+		t.Errorf("%+v, %v", item, err)
 	}
 }

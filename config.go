@@ -18,10 +18,12 @@ import (
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/store/disk"
 	"github.com/replkv/replkv/store/raftlog"
+	"github.com/replkv/replkv/transport"
 )
 
 // Config says where a member lives, who it is and whom it works with. A zero
-// field is a documented default. Open copies it.
+// field is a documented default. Open copies it. ElectionTimeout, WriteDeadline and
+// RequestTimeout of more than a year are a year.
 type Config struct {
 	// Dir holds everything the member must not lose. It is created if it is
 	// not there, locked while the store is open, and belongs to one member of
@@ -38,11 +40,12 @@ type Config struct {
 
 	// Addr, host:port, is what peers dial. Empty: a single member without
 	// network. It must be an address that peers can reach: 0.0.0.0 and :: are
-	// refused.
+	// refused, and so are characters other than printable ASCII, and the semicolon.
 	Addr string
 	// Listen, host:port, or Listener: where the handle serves its peers
 	// itself. With neither, the application mounts the peer service on its
-	// own gRPC server: RegisterPeer, before Serve. The handle owns Listener.
+	// own gRPC server: RegisterPeer, before Serve. The handle owns Listener;
+	// Open that fails closes it.
 	Listen   string
 	Listener net.Listener
 	// Dial opens connections to peers. The default dials TCP.
@@ -98,6 +101,9 @@ type Config struct {
 	// bodies of scans. Default 10 s.
 	RequestTimeout time.Duration
 
+	// MaxKeyBytes and MaxValueBytes bound what is put, through this member: they may be
+	// changed on one member after the other, and what was put before can be read and
+	// deleted, whatever they are.
 	MaxKeyBytes   int // default 4096; at most 64 KiB
 	MaxValueBytes int // default 1 MiB; at most 3 MiB: a log entry must fit a message
 	MaxTxnOps     int // keys that one DeleteRange may delete; default 10,000; at most 100,000
@@ -153,6 +159,12 @@ type LogStore interface {
 	raft.LogStore
 	raft.StableStore
 }
+
+// What any Config allows at most: an entry must fit a message.
+const (
+	mostKeyBytes   = 64 << 10
+	mostValueBytes = 3 << 20
+)
 
 // localID and localAddr stand for a member without network.
 const (
@@ -251,10 +263,20 @@ func checkAddr(addr string) error {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("%w: address %q is not one that peers can dial", ErrInvalidConfig, addr)
 	}
+	if !transport.CanTell(addr) {
+		return fmt.Errorf("%w: address %q has characters that peers cannot be told: a semicolon, or none of printable ASCII", ErrInvalidConfig, addr)
+	}
 	return nil
 }
 
+// maxTimeout bounds the timeouts: with the longest that a Duration can hold, what is
+// twice as long would be over at once.
+const maxTimeout = 365 * 24 * time.Hour
+
 func (c *Config) timing() error {
+	for _, d := range []*time.Duration{&c.ElectionTimeout, &c.WriteDeadline, &c.RequestTimeout} {
+		*d = min(*d, maxTimeout)
+	}
 	setDefault(&c.ElectionTimeout, time.Second)
 	setDefault(&c.HeartbeatInterval, c.ElectionTimeout/10)
 	setDefault(&c.RequestTimeout, 10*time.Second)
@@ -288,8 +310,8 @@ func (c Config) limits() (Config, error) {
 			wrong = append(wrong, fmt.Sprintf("%s %d is not between %d and %d", name, v, low, high))
 		}
 	}
-	check("MaxKeyBytes", int64(c.MaxKeyBytes), 1, 64<<10)
-	check("MaxValueBytes", int64(c.MaxValueBytes), 1, 3<<20)
+	check("MaxKeyBytes", int64(c.MaxKeyBytes), 1, mostKeyBytes)
+	check("MaxValueBytes", int64(c.MaxValueBytes), 1, mostValueBytes)
 	check("MaxTxnOps", int64(c.MaxTxnOps), 1, 100_000)
 	check("MaxInFlightBytes", c.MaxInFlightBytes, 4<<20, 1<<40)
 	check("CacheBytes", c.CacheBytes, 1<<20, 1<<40)

@@ -1,7 +1,10 @@
 package replkv
 
 import (
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -35,4 +38,27 @@ func TestConfirmationIsOfItsRound(t *testing.T) {
 	want(1, false)
 	c.answer(b, 6, 8, true)
 	want(1, true)
+}
+
+// TestWhoIsNoVoterIsNotAsked: nothing stays of a member that has left.
+func TestWhoIsNoVoterIsNotAsked(t *testing.T) {
+	db := openLonely(t, t.TempDir(), nil)
+	c := &db.reads.conf
+	asking := func() int {
+		buf := make([]byte, 1<<20)
+		return strings.Count(string(buf[:runtime.Stack(buf, true)]), "(*confirmer).ask(")
+	}
+	voters := []raft.Server{{ID: "a"}, {ID: "b", Address: "127.0.0.1:1"}, {ID: "c", Address: "127.0.0.1:2"}}
+	for _, n := range []int{3, 2, 1, 2} {
+		c.begin(voters[:n])
+		for end := time.Now().Add(10 * time.Second); asking() != n-1; {
+			if time.Now().After(end) {
+				t.Fatalf("%d are asked, of %d voters", asking(), n)
+			}
+			runtime.Gosched()
+		}
+		if len(c.peers) != n-1 {
+			t.Errorf("%d are known, of %d voters", len(c.peers), n)
+		}
+	}
 }

@@ -47,12 +47,13 @@ func TestBadArguments(t *testing.T) {
 		_, err := db.DeleteRange(ctx, r, opts...)
 		return err
 	}
-	long := strings.Repeat("k", 4097)
+	long := strings.Repeat("k", 4097)     // to be put
+	longest := strings.Repeat("k", 65537) // to be anything
 	for name, c := range map[string]struct{ err, want error }{
 		"Set empty key":           {set(ctx, "", nil), replkv.ErrInvalidArgument},
 		"Get empty key":           {get(ctx, ""), replkv.ErrInvalidArgument},
 		"Set long key":            {set(ctx, long, nil), replkv.ErrTooLarge},
-		"Get long key":            {get(ctx, long), replkv.ErrTooLarge},
+		"Get long key":            {get(ctx, longest), replkv.ErrTooLarge},
 		"Set large value":         {set(ctx, "k", make([]byte, 1<<20+1)), replkv.ErrTooLarge},
 		"Set negative revision":   {set(ctx, "k", nil, replkv.IfRevision(-1)), replkv.ErrInvalidArgument},
 		"Set wrong revision":      {set(ctx, "k", nil, replkv.IfRevision(99)), replkv.ErrConflict},
@@ -70,7 +71,7 @@ func TestBadArguments(t *testing.T) {
 		"DeleteRange zero range":  {del(replkv.Range{}), replkv.ErrInvalidArgument},
 		"DeleteRange inverted":    {del(replkv.Between("b", "a")), replkv.ErrInvalidArgument},
 		"DeleteRange conditional": {del(replkv.All(), replkv.IfRevision(1)), replkv.ErrInvalidArgument},
-		"DeleteRange long bound":  {del(replkv.From(long + "k")), replkv.ErrTooLarge},
+		"DeleteRange long bound":  {del(replkv.From(longest + "k")), replkv.ErrTooLarge},
 	} {
 		var typed *replkv.Error
 		if !errors.Is(c.err, c.want) || !errors.As(c.err, &typed) {
@@ -196,6 +197,9 @@ func TestBadConfig(t *testing.T) {
 		"no members":          {Dir: dir, ID: "a", Addr: "127.0.0.1:7001", InsecurePeers: true},
 		"any address":         {Dir: dir, ID: "a", Addr: "0.0.0.0:7001", InitialCluster: one, InsecurePeers: true},
 		"not a member":        {Dir: dir, ID: "b", Addr: "127.0.0.1:7002", InitialCluster: one, InsecurePeers: true},
+		"semicolon":           {Dir: dir, ID: "a", Addr: "a;b:7001", InitialCluster: []replkv.Member{{ID: "a", Addr: "a;b:7001"}}, InsecurePeers: true},
+		"other's umlaut":      {Dir: dir, ID: "a", Addr: "127.0.0.1:7001", InitialCluster: append(one[:1:1], replkv.Member{ID: "b", Addr: "höst:1"}), InsecurePeers: true},
+		"tab in Join":         {Dir: dir, ID: "a", Addr: "127.0.0.1:7001", Join: []string{"a\tb:1"}, InsecurePeers: true},
 		"another address":     {Dir: dir, ID: "a", Addr: "127.0.0.1:7002", InitialCluster: one, InsecurePeers: true},
 		"members, no address": {Dir: dir, InitialCluster: one},
 		"slow heartbeat":      {Dir: dir, HeartbeatInterval: time.Second},
@@ -385,5 +389,66 @@ func TestClearRangeLongKeys(t *testing.T) {
 	}
 	if res, err := db.ClearRange(t.Context(), replkv.All()); err != nil || res.Deleted != keys {
 		t.Fatalf("ClearRange: %+v, %v", res, err)
+	}
+}
+
+// spent is a ctx that ends when over says so, at no other time.
+type spent struct {
+	context.Context
+	over func() bool
+}
+
+func (s spent) Err() error {
+	if s.over() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestClearRangeThatGivesUp: once it has deleted something, it is not "not done" any more,
+// whatever its last step says of itself.
+func TestClearRangeThatGivesUp(t *testing.T) {
+	c := replkvtest.NewCluster(t, 1, replkvtest.WithConfig(func(_ int, cfg *replkv.Config) { cfg.MaxTxnOps = 1 }))
+	db, ctx := c.DB(0), t.Context()
+	for i := range 3 {
+		if _, err := db.Set(ctx, fmt.Sprint("k", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deletions, want := range []replkv.Outcome{replkv.OutcomeNotDone, replkv.OutcomeUnknown} {
+		until := db.Status().Revision + replkv.Revision(deletions)
+		res, err := db.ClearRange(spent{context.Background(), func() bool { return db.Status().Revision >= until }}, replkv.All())
+		e, ok := errors.AsType[*replkv.Error](err)
+		if !ok || e.Op != "ClearRange" || e.Outcome != want || !errors.Is(err, context.Canceled) || res.Deleted != int64(deletions) {
+			t.Errorf("%+v, %v, outcome %v; want %d deleted and outcome %v", res, err, replkv.OutcomeOf(err), deletions, want)
+		}
+	}
+}
+
+// TestOpenThatFailsClosesListener: the handle owns it, whatever is wrong.
+func TestOpenThatFailsClosesListener(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*replkv.Config){
+		"bad configuration": func(c *replkv.Config) { c.ID = "A_" },
+		"no directory":      func(c *replkv.Config) { c.Dir = file },
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		cfg := replkv.Config{Dir: t.TempDir(), ID: "a", Addr: addr, Listener: l, InsecurePeers: true, InitialCluster: []replkv.Member{{ID: "a", Addr: addr}}}
+		change(&cfg)
+		if db, err := replkv.Open(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+			db.Close()
+		}
+		if err := l.(*net.TCPListener).SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the listener is open, %v", name, err)
+			l.Close()
+		}
 	}
 }

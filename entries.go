@@ -187,8 +187,12 @@ func (q *entryQueue) propose(batches []*queuedBatch) {
 	q.db.counts.entryBytes.Add(uint64(size))
 	future := q.db.raft.Apply(command.AppendEnvelope(make([]byte, 0, size), env), enqueueTimeout)
 	answer := batchAnswer{err: future.Error()}
-	answer.notDone = definitelyNotDone(answer.err)
 	q.watchTransfer(answer.err)
+	if definitelyNotDone(answer.err) {
+		// By a name that travels: raft's own errors have none, and another member would
+		// not know what to make of one.
+		answer.err, answer.notDone = fmt.Errorf("%w: %w", ErrNoLeader, answer.err), true
+	}
 	var results []*command.BatchResult
 	if answer.err == nil {
 		answer.index = future.Index()

@@ -105,7 +105,7 @@ func (h peerHandler) ReadIndex(ctx context.Context) (index, term uint64, err err
 // Forward proposes another member's batch. It comes from the network: what
 // does not decode must not reach the log, where it would halt every member.
 func (h peerHandler) Forward(ctx context.Context, from transport.Identity, raw []byte) ([]byte, uint64, error) {
-	if err := checkBatch(raw, from.From, h.db.cfg.maxBatchBytes()); err != nil {
+	if err := checkBatch(raw, from.From, mostBatchBytes); err != nil {
 		return nil, 0, h.db.wrap("Forward", OutcomeNotDone, err)
 	}
 	if h.db.raft.State() != raft.Leader {
@@ -169,7 +169,7 @@ func (h peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*pe
 	if h.db.raft.State() != raft.Leader {
 		return nil, h.notLeader("Change")
 	}
-	if err := checkChange(req); err != nil {
+	if err := h.db.checkChange(req); err != nil {
 		return nil, h.db.wrap("Change", OutcomeNotDone, err)
 	}
 	table, err := h.db.members.change(ctx, req)

@@ -27,14 +27,15 @@ func (db *DB) Members(ctx context.Context) (Membership, error) {
 
 // AddNonvoter adds a member that receives the data and counts for no quorum. It
 // need not run yet; start it with Config.Join. ErrConflict if the id or the
-// address is taken.
+// address is taken, or the member is, or becomes, a voter.
 func (db *DB) AddNonvoter(ctx context.Context, id, addr string, opts ...MemberOption) (Membership, error) {
 	return db.changeMembers(ctx, "AddNonvoter", &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_ADD_NONVOTER, Id: id, Addr: addr}, opts)
 }
 
 // AddVoter adds a member, which must run (with Config.Join) and be reached, and
 // makes it a voter once it has caught up, for which it waits. If ctx ends
-// before, the member stays a non-voter, and becomes a voter later.
+// before, the member stays a non-voter, and becomes a voter later: the outcome of
+// whatever fails once it is in the table is unknown.
 func (db *DB) AddVoter(ctx context.Context, id, addr string, opts ...MemberOption) (Membership, error) {
 	return db.changeMembers(ctx, "AddVoter", &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_ADD_VOTER, Id: id, Addr: addr}, opts)
 }
@@ -59,7 +60,8 @@ func (db *DB) Remove(ctx context.Context, id string, opts ...MemberOption) (Memb
 
 // TransferLeadership makes the voter of that id lead; "": any other voter that
 // is up to date. It returns once another member leads. Writes under way are
-// retried, not lost.
+// retried, not lost. After an error once it is under way, also ErrUnsafeChange, the
+// outcome is unknown: the other may lead yet.
 func (db *DB) TransferLeadership(ctx context.Context, to string) error {
 	_, err := db.changeMembers(ctx, "TransferLeadership", &peerpb.ChangeRequest{Kind: peerpb.ChangeKind_CHANGE_TRANSFER, Id: to}, nil)
 	return err
@@ -71,7 +73,7 @@ func (db *DB) TransferLeadership(ctx context.Context, to string) error {
 func (db *DB) changeMembers(ctx context.Context, op string, req *peerpb.ChangeRequest, opts []MemberOption) (Membership, error) {
 	o := kv.MemberOptionsOf(opts)
 	req.Conditional, req.IfIndex = o.Conditional, o.IfIndex
-	if err := checkChange(req); err != nil {
+	if err := db.checkChange(req); err != nil {
 		return Membership{}, db.callError(op, OutcomeNotDone, err)
 	}
 	ctx, cancel := db.deadline(ctx)
@@ -122,7 +124,7 @@ func retriable(err error) bool {
 	return true
 }
 
-func checkChange(req *peerpb.ChangeRequest) error {
+func (db *DB) checkChange(req *peerpb.ChangeRequest) error {
 	if req.Join != nil {
 		return nil // join looks at it
 	}
@@ -134,6 +136,9 @@ func checkChange(req *peerpb.ChangeRequest) error {
 			return nil
 		}
 	case peerpb.ChangeKind_CHANGE_ADD_NONVOTER, peerpb.ChangeKind_CHANGE_ADD_VOTER:
+		if db.cfg.Addr == "" {
+			return fmt.Errorf("%w: no member could reach a store without Addr", ErrInvalidConfig)
+		}
 		if err := checkAddr(req.Addr); err != nil {
 			return fmt.Errorf("%w: address %q is not host:port that members can dial", ErrInvalidArgument, req.Addr)
 		}
@@ -217,27 +222,42 @@ func (m *members) change(ctx context.Context, req *peerpb.ChangeRequest) (Member
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	conditional := req.GetConditional()
+	begun := false // an earlier step has made it a member that becomes a voter
 	for {
 		table, err := m.step(ctx, req, conditional)
 		wait, isWait := errors.AsType[notYet](err)
 		if !isWait {
-			return table, err
+			return table, m.since(begun, err)
 		}
+		begun = req.GetKind() == peerpb.ChangeKind_CHANGE_ADD_VOTER
 		conditional = false // what it asked about held when the change began
 		select {
 		case <-tick.C:
 		case <-patience:
-			outcome := OutcomeNotDone
-			if req.GetKind() == peerpb.ChangeKind_CHANGE_ADD_VOTER {
-				outcome = OutcomeUnknown // it is a member, and becomes a voter later
-			}
-			return table, m.db.wrap("", outcome, fmt.Errorf("%w: not yet: %s", ErrUnsafeChange, wait.why))
+			return table, m.since(begun, m.not(fmt.Errorf("%w: not yet: %s", ErrUnsafeChange, wait.why)))
 		case <-ctx.Done():
-			return table, m.not(context.Cause(ctx))
+			return table, m.since(begun, m.not(context.Cause(ctx)))
 		case <-m.db.ctx.Done():
-			return table, m.not(ErrClosed)
+			return table, m.since(begun, m.not(ErrClosed))
 		}
 	}
+}
+
+// since makes the error of a step that of its change: if something is done already, it
+// is not "not done" any more.
+func (m *members) since(begun bool, err error) error {
+	if begun && err != nil && kv.OutcomeOf(err) == OutcomeNotDone {
+		return m.outcome(OutcomeUnknown, err)
+	}
+	return err
+}
+
+// outcome returns err with another outcome.
+func (m *members) outcome(o Outcome, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		err = e.Err
+	}
+	return m.db.wrap("", o, err)
 }
 
 // step does what can be done now.
@@ -381,8 +401,10 @@ func (m *members) admit(ctx context.Context, id string, incarnation []byte, fres
 func (m *members) add(ctx context.Context, table Membership, id, addr string, incarnation []byte, promote bool) (Membership, error) {
 	for _, x := range table.Members {
 		switch {
-		case x.ID == id && x.Addr == addr:
+		case x.ID == id && x.Addr == addr && (promote || x.Nonvoter && !m.toBeVoter(id)):
 			return table, nil
+		case x.ID == id && x.Addr == addr:
+			return table, m.not(fmt.Errorf("%w: %s is, or becomes, a voter", ErrConflict, id))
 		case x.ID == id:
 			return table, m.not(fmt.Errorf("%w: %s is a member at %s; restarted with another address it tells so itself", ErrConflict, id, x.Addr))
 		case x.Addr == addr:
@@ -395,6 +417,13 @@ func (m *members) add(ctx context.Context, table Membership, id, addr string, in
 	return m.propose(ctx, func() raft.IndexFuture {
 		return m.db.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), table.Index, enqueueTimeout)
 	})
+}
+
+// toBeVoter says whether a member that does not vote will be promoted without being
+// asked for again.
+func (m *members) toBeVoter(id string) bool {
+	known, _ := m.db.state.Member(id)
+	return known.Promote
 }
 
 // addVoter adds a non-voter that will be a voter, and waits for that.
@@ -418,12 +447,16 @@ func (m *members) addVoter(ctx context.Context, table Membership, id, addr strin
 		}
 	} else if x.Addr != addr {
 		return m.add(ctx, table, id, addr, nil, true) // says what is wrong
-	} else if known, _ := m.db.state.Member(id); !known.Promote {
+	} else if !m.toBeVoter(id) {
 		if err := m.admit(ctx, id, nil, false, true); err != nil {
 			return table, err
 		}
 	}
-	return m.promote(ctx, table, id)
+	table, err := m.promote(ctx, table, id)
+	if _, isWait := errors.AsType[notYet](err); isWait {
+		return table, err
+	}
+	return table, m.since(true, err) // whatever comes of this, it becomes a voter later
 }
 
 // join lets a directory in that asks for itself.
@@ -503,7 +536,7 @@ func (m *members) remove(ctx context.Context, table Membership, id string) (Memb
 		// Another leader does it. Who removes itself as leader could not wait for
 		// the outcome.
 		if err := m.transfer(ctx, table, ""); err != nil {
-			return table, err
+			return table, m.outcome(OutcomeNotDone, err) // of the removal
 		}
 		return table, m.not(ErrNoLeader)
 	}
@@ -551,7 +584,8 @@ func (m *members) keepsQuorum(ctx context.Context, table Membership, added, remo
 	return nil
 }
 
-// transfer makes another voter lead.
+// transfer makes another voter lead. Once raft has been asked, it may do so whatever
+// becomes of the answer: the other may have been told to stand.
 func (m *members) transfer(ctx context.Context, table Membership, to string) error {
 	if to == m.db.cfg.ID {
 		return nil
@@ -577,12 +611,12 @@ func (m *members) transfer(ctx context.Context, table Membership, to string) err
 		case definitelyNotDone(err):
 			return m.not(ErrNoLeader) // of the moment
 		case err != nil:
-			return m.not(fmt.Errorf("%w: leadership was not handed over: %v", ErrUnsafeChange, err))
+			return m.db.wrap("", OutcomeUnknown, fmt.Errorf("%w: leadership was not handed over: %v", ErrUnsafeChange, err))
 		}
 	case <-ctx.Done():
-		return m.not(context.Cause(ctx))
+		return m.db.wrap("", OutcomeUnknown, context.Cause(ctx))
 	case <-m.db.ctx.Done():
-		return m.not(ErrClosed)
+		return m.db.wrap("", OutcomeUnknown, ErrClosed)
 	}
 	return m.succeeded(ctx)
 }
@@ -597,9 +631,9 @@ func (m *members) succeeded(ctx context.Context) error {
 		select {
 		case <-reign.Done():
 		case <-ctx.Done():
-			return m.not(context.Cause(ctx))
+			return m.db.wrap("", OutcomeUnknown, context.Cause(ctx))
 		case <-m.db.ctx.Done():
-			return m.not(ErrClosed)
+			return m.db.wrap("", OutcomeUnknown, ErrClosed)
 		}
 	}
 }

@@ -37,8 +37,16 @@ func init() {
 // Open opens the store in cfg.Dir, creating it if it is not there. It looks at
 // the local disk only and never waits for peers: Ready does. Errors:
 // ErrInvalidConfig, ErrDirLocked, ErrWrongCluster, ErrFormatTooNew, ErrCorrupt,
-// and those of the disk.
+// and those of the disk. After an error cfg.Listener is closed.
 func Open(cfg Config) (*DB, error) {
+	db, err := open(cfg)
+	if err != nil && cfg.Listener != nil {
+		cfg.Listener.Close() // the handle would own it
+	}
+	return db, err
+}
+
+func open(cfg Config) (*DB, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("replkv: Open: %w", err)
@@ -50,9 +58,6 @@ func Open(cfg Config) (*DB, error) {
 	db.ctx, db.cancel = context.WithCancelCause(context.Background())
 	if err := db.open(); err != nil {
 		db.cancel(err)
-		if cfg.Listener != nil {
-			cfg.Listener.Close() // the handle owns it
-		}
 		return nil, fmt.Errorf("replkv: Open %s: %w", cfg.Dir, err)
 	}
 	db.mu.Lock()
@@ -155,11 +160,7 @@ func (db *DB) openLog() error {
 	if err != nil {
 		return err
 	}
-	before, _ := fs.List(fs.PathJoin(dir, logName))
-	l, err := db.cfg.LogStore(fs.PathJoin(dir, logName))
-	if err == nil && found && floor.State().Term > 0 && len(before) > 0 {
-		err = notEmpty(l, fs.PathJoin(dir, logName))
-	}
+	l, err := db.cfg.openLogStore(dir, floor.State().Term)
 	if err != nil {
 		return errors.Join(err, floor.Close())
 	}
@@ -169,22 +170,36 @@ func (db *DB) openLog() error {
 	return nil
 }
 
-// notEmpty refuses a log that has nothing, not even a term, though its directory is in use:
-// most likely it is another LogStore than the one that the member was made with. To go on
-// would have the member take it for lost, for good.
-func notEmpty(l LogStore, dir string) error {
+// openLogStore opens the log of a member's directory. known is the term that its floor
+// knows, 0 if it does not. A log that has nothing, not even a term, though its directory is
+// in use is refused: most likely it is another LogStore than the one that the member was
+// made with. To go on would have the member take it for lost, for good.
+func (c *Config) openLogStore(dir string, known uint64) (LogStore, error) {
+	dir = c.edges.FS.PathJoin(dir, logName)
+	before, _ := c.edges.FS.List(dir)
+	l, err := c.LogStore(dir)
+	if err != nil || known == 0 || len(before) == 0 {
+		return l, err
+	}
 	last, err := l.LastIndex()
-	if err != nil || last > 0 {
-		return err
+	if err == nil && last == 0 {
+		if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
+			return l, nil
+		}
+		err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
 	}
-	if term, err := l.GetUint64([]byte("CurrentTerm")); err == nil && term > 0 {
-		return nil
+	if err != nil {
+		return nil, errors.Join(err, closeLogStore(l))
 	}
-	err = fmt.Errorf("%w: LogStore finds nothing in %s, where a log is: is it the one that the directory was made with?", ErrInvalidConfig, dir)
+	return l, nil
+}
+
+// closeLogStore closes l if it can be.
+func closeLogStore(l LogStore) error {
 	if c, ok := l.(io.Closer); ok {
-		err = errors.Join(err, c.Close())
+		return c.Close()
 	}
-	return err
+	return nil
 }
 
 // checkFloor finds out what the member has lost of what it promised. That is
@@ -418,10 +433,10 @@ func (db *DB) startRaft() error {
 	c.MaxAppendEntries = 16
 	c.BatchApplyCh = false
 	c.ShutdownOnRemove = false
-	c.NoSnapshotRestoreOnStart = true     // the state is on disk, and ahead of any snapshot
-	c.SnapshotThreshold = ^uint64(0) >> 1 // by bytes, see snapshots
-	c.SnapshotInterval = 24 * time.Hour   //
-	c.TrailingLogs = 128                  // the guard keeps TrailingLogBytes
+	c.NoSnapshotRestoreOnStart = true                       // the state is on disk, and ahead of any snapshot
+	c.SnapshotThreshold = ^uint64(0) >> 1                   // by bytes, see snapshots
+	c.SnapshotInterval = 24 * time.Hour                     //
+	c.TrailingLogs = cmp.Or(db.cfg.edges.TrailingLogs, 128) // the guard keeps TrailingLogBytes
 	c.NoLegacyTelemetry = true
 	c.Logger = raftLog{log: db.log}
 	err := db.guard.Start(func() (err error) {
@@ -484,7 +499,7 @@ func (db *DB) run() {
 // RegisterPeer mounts the service that the other members talk to on the
 // application's own gRPC server. Call it before Serve; the handle needs
 // neither Listen nor Listener then. ErrAlreadyRegistered if the server has
-// one.
+// one; ErrInvalidArgument if s is nil.
 func (db *DB) RegisterPeer(s grpc.ServiceRegistrar) error {
 	switch {
 	case db.cfg.Addr == "":

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/replkv/replkv/internal/command"
+	"github.com/replkv/replkv/internal/wireerr"
 	"github.com/replkv/replkv/store"
 	"github.com/replkv/replkv/transport"
 )
@@ -232,13 +233,18 @@ func (db *DB) checkVote(lastLogIndex uint64) error {
 	return db.proof.mayVote()
 }
 
-// reached notes the outcome of an RPC to a member. One that a member refuses
-// because of our identity is the end of this one, if it says so again a moment
-// later: it decides from what the cluster has committed, and what cannot be
-// undone is worth a second look.
+// reached notes the outcome of an RPC to a member. Who answers is reached, unless it
+// wants nothing to do with us, or stops; that the request was refused is its caller's
+// affair. One that a member refuses because of our identity is the end of this one, if
+// it says so again a moment later: it decides from what the cluster has committed, and
+// what cannot be undone is worth a second look.
 func (db *DB) reached(id string, err error) {
-	db.peers.note(id, err)
 	why := transport.RefusedAs(err)
+	if wireerr.Answered(err) && why == nil && !errors.Is(err, ErrClosed) {
+		db.peers.note(id, nil)
+	} else {
+		db.peers.note(id, err)
+	}
 	switch {
 	case err == nil:
 		db.proof.doubts.Delete(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -254,12 +255,13 @@ type confirmer struct {
 // waiting request, not one per round.
 type confirmPeer struct {
 	id    string
-	wake  chan struct{} // capacity 1
-	addr  string        // guarded by confirmer.mu, as the rest
-	stamp uint64        // the newest round that the peer's newest answer counts for
-	term  uint64        // that answer's
-	voter bool          // that answer's
-	plain bool          // it does not know Confirm: a plain Jille node
+	wake  chan struct{}      // capacity 1
+	stop  context.CancelFunc // once it is no voter any more
+	addr  string             // guarded by confirmer.mu, as the rest
+	stamp uint64             // the newest round that the peer's newest answer counts for
+	term  uint64             // that answer's
+	voter bool               // that answer's
+	plain bool               // it does not know Confirm: a plain Jille node
 }
 
 func (c *confirmer) init(db *DB) {
@@ -305,6 +307,7 @@ func (c *confirmer) begin(voters []raft.Server) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.round++
+	c.keepLocked(voters)
 	for _, v := range voters {
 		if string(v.ID) == c.db.cfg.ID {
 			continue
@@ -312,8 +315,9 @@ func (c *confirmer) begin(voters []raft.Server) uint64 {
 		p := c.peers[string(v.ID)]
 		if p == nil {
 			p = &confirmPeer{id: string(v.ID), wake: make(chan struct{}, 1)}
-			c.peers[p.id] = p
-			c.db.background(func() { c.ask(p) })
+			ctx, stop := context.WithCancel(c.db.ctx)
+			p.stop, c.peers[p.id] = stop, p
+			c.db.background(func() { c.ask(ctx, p) })
 		}
 		p.addr = string(v.Address)
 		select {
@@ -322,6 +326,17 @@ func (c *confirmer) begin(voters []raft.Server) uint64 {
 		}
 	}
 	return c.round
+}
+
+// keepLocked asks nobody any more but the voters. If another round asks by an older
+// configuration at this moment, it lacks an answer, and is made again.
+func (c *confirmer) keepLocked(voters []raft.Server) {
+	for id, p := range c.peers {
+		if !slices.ContainsFunc(voters, func(v raft.Server) bool { return string(v.ID) == id }) {
+			p.stop()
+			delete(c.peers, id)
+		}
+	}
 }
 
 // count returns how many of the voters, this member among them if it is one,
@@ -346,18 +361,18 @@ func (c *confirmer) count(voters []raft.Server, round, term uint64) (acked <-cha
 	return c.acked, yes, stale
 }
 
-// ask sends Confirm to one peer whenever a round wants it.
-func (c *confirmer) ask(p *confirmPeer) {
+// ask sends Confirm to one peer whenever a round wants it, until ctx ends.
+func (c *confirmer) ask(ctx context.Context, p *confirmPeer) {
 	for {
 		select {
 		case <-p.wake:
-		case <-c.db.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 		c.mu.Lock()
 		stamp, addr := c.round, p.addr // taken before the send
 		c.mu.Unlock()
-		term, voter, err := c.db.trans.Confirm(c.db.ctx, p.id, addr, c.db.raft.CurrentTerm())
+		term, voter, err := c.db.trans.Confirm(ctx, p.id, addr, c.db.raft.CurrentTerm())
 		if status.Code(err) == codes.Unimplemented {
 			c.plain(p)
 			continue

@@ -24,7 +24,8 @@ type DirInfo struct {
 	// directories that are left of a cluster, the one whose LastTerm, and then LastIndex,
 	// is highest has all that any of them knows to be acknowledged.
 	Applied, LastIndex, LastTerm uint64
-	// Lost says what the directory had acknowledged and does not have; "" if nothing.
+	// Lost says what the directory had acknowledged and does not have, or that its cluster
+	// had removed it; "" if nothing.
 	Lost string
 }
 
@@ -70,7 +71,13 @@ func Recover(ctx context.Context, cfg Config, from string) (BackupInfo, error) {
 			return nil, store.StreamInfo{}, fmt.Errorf("%s: %w", from, err)
 		}
 		s, info, err := d.copy(ctx, dir, o)
-		return s, info, errors.Join(err, d.Close())
+		if lost := d.lost(info.State.Index); err == nil && lost != "" {
+			cfg.Logger.Warn("what is recovered from is not whole", "dir", from, "lost", lost)
+		}
+		if cerr := d.Close(); cerr != nil && err == nil {
+			return nil, info, errors.Join(cerr, s.Close())
+		}
+		return s, info, err
 	})
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("replkv: Recover %s: %w", cfg.Dir, err)
@@ -80,40 +87,50 @@ func Recover(ctx context.Context, cfg Config, from string) (BackupInfo, error) {
 
 // stopped is the directory of a member that is not open.
 type stopped struct {
-	cfg         *Config
-	dir         string
 	lock        io.Closer
 	id          *identity
 	state       *store.Checkpoint
-	log         LogStore
-	first, last uint64 // of the log; 0: it is empty, or not of this state
+	floor       raftlog.FloorState
+	log         LogStore // nil: it could not be opened
+	first, last uint64   // of the log; 0: it is empty, or not of this state
 }
 
-func openStopped(cfg *Config, dir string) (d *stopped, err error) {
+func openStopped(cfg *Config, dir string) (*stopped, error) {
 	fs := cfg.edges.FS
 	b, err := disk.ReadFile(fs, fs.PathJoin(dir, identityName), 4096)
 	if err != nil {
 		return nil, err // before a lock's file is made where there is no member
 	}
-	d = &stopped{cfg: cfg, dir: dir}
+	d := &stopped{}
 	if d.id, err = decodeIdentity(b); err != nil {
 		return nil, err
 	}
 	if d.lock, err = disk.Lock(fs, dir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.Close())
-		}
-	}()
+	if err := d.open(cfg, dir); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *stopped) open(cfg *Config, dir string) (err error) {
+	fs := cfg.edges.FS
 	if d.state, err = store.Stopped(fs.PathJoin(dir, stateName), store.Options{FS: fs, Logger: cfg.Logger}); err != nil {
-		return nil, err
+		return err
 	}
-	if d.log, err = cfg.LogStore(fs.PathJoin(dir, logName)); err != nil {
-		return nil, err
+	floor, _, err := raftlog.OpenFloor(fs, fs.PathJoin(dir, floorName))
+	if err != nil {
+		return err
 	}
-	return d, d.bounds()
+	d.floor = floor.State()
+	if err := floor.Close(); err != nil {
+		return err
+	}
+	if d.log, err = cfg.openLogStore(dir, d.floor.Term); err != nil {
+		return err
+	}
+	return d.bounds()
 }
 
 // bounds finds what of the log goes on from the state, as a start would (preflight).
@@ -159,18 +176,21 @@ func (d *stopped) info() (info DirInfo, err error) {
 		}
 		info.Members = membersOf(c)
 	}
-	floor, found, err := raftlog.OpenFloor(d.cfg.edges.FS, d.cfg.edges.FS.PathJoin(d.dir, floorName))
-	if err != nil {
-		return info, err
-	}
-	defer floor.Close()
-	switch has := floor.State(); {
-	case d.id.lost:
-		info.Lost = "at an earlier start it had lost what it had acknowledged"
-	case found && max(has.Index, has.Applied) > info.LastIndex:
-		info.Lost = fmt.Sprintf("it had entries up to %d", max(has.Index, has.Applied))
-	}
+	info.Lost = d.lost(info.LastIndex)
 	return info, nil
+}
+
+// lost says what is missing, of a directory that has the log up to last.
+func (d *stopped) lost(last uint64) string {
+	switch had := max(d.floor.Index, d.floor.Applied); {
+	case d.id.refused != notRefused:
+		return "its cluster had refused the directory, and gone on without it"
+	case d.id.lost:
+		return "at an earlier start it had lost what it had acknowledged"
+	case had > last:
+		return fmt.Sprintf("it had entries up to %d", had)
+	}
+	return ""
 }
 
 // copy makes a store in dir of the state and the log.
@@ -226,9 +246,9 @@ func (d *stopped) replay(ctx context.Context, s *store.Store) error {
 
 // Close lets go of all.
 func (d *stopped) Close() error {
-	var errs []error
-	if c, ok := d.log.(io.Closer); ok {
-		errs = append(errs, c.Close())
+	var err error
+	if d.log != nil {
+		err = closeLogStore(d.log)
 	}
-	return errors.Join(append(errs, d.lock.Close())...)
+	return errors.Join(err, d.lock.Close())
 }

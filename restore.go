@@ -165,11 +165,7 @@ func (f *founding) log(term uint64) error {
 	if err != nil {
 		return err
 	}
-	err = l.SetUint64([]byte("CurrentTerm"), term)
-	if c, ok := l.(io.Closer); ok {
-		err = errors.Join(err, c.Close())
-	}
-	return err
+	return errors.Join(l.SetUint64([]byte("CurrentTerm"), term), closeLogStore(l))
 }
 
 func (f *founding) floor(st store.State) error {

@@ -141,3 +141,13 @@ func TestGarbageOnPeerPort(t *testing.T) {
 	}
 	replkvtest.CheckEqual(t, nodes[0].db, nodes[1].db, nodes[2].db)
 }
+
+// TestRegisterOnNoServer is an error, not a panic.
+func TestRegisterOnNoServer(t *testing.T) {
+	db := mountThree(t)[0].db
+	for name, register := range map[string]func(grpc.ServiceRegistrar) error{"RegisterPeer": db.RegisterPeer, "RegisterClient": db.RegisterClient} {
+		if err := register(nil); !errors.Is(err, replkv.ErrInvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

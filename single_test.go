@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -66,5 +67,24 @@ func TestSingle(t *testing.T) {
 	defer cancel()
 	if err := db.Shutdown(sctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTheLongestTimeouts: what is added to them, or a multiple, does not make them the
+// shortest.
+func TestTheLongestTimeouts(t *testing.T) {
+	db, err := Open(Config{Dir: t.TempDir(), RequestTimeout: math.MaxInt64, ElectionTimeout: math.MaxInt64, WriteDeadline: math.MaxInt64,
+		HistoryAge: math.MaxInt64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 2 {
+		if _, err := db.Set(context.Background(), "k", nil); err != nil {
+			t.Fatalf("Set: %v", err)
+		}
+	}
+	if _, err := db.Get(context.Background(), "k"); err != nil {
+		t.Errorf("Get: %v", err)
 	}
 }

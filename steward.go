@@ -44,8 +44,7 @@ func (s *steward) run() {
 
 // promote makes a voter of a non-voter that is to be one.
 func (s *steward) promote(m Member) bool {
-	known, _ := s.db.state.Member(m.ID)
-	if !m.Nonvoter || !known.Promote || s.db.members.lacks(m.ID) != "" {
+	if !m.Nonvoter || !s.db.members.toBeVoter(m.ID) || s.db.members.lacks(m.ID) != "" {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(s.db.ctx, s.db.cfg.RequestTimeout)

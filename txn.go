@@ -42,7 +42,7 @@ func (c *Config) maxTxnBytes() int { return c.maxBatchBytes() - command.MaxBatch
 // checkTxn checks the sizes of keys and values.
 func (db *DB) checkTxn(t *kv.Txn) error {
 	for i := range t.If {
-		if err := db.checkRange(t.If[i].Range); err != nil {
+		if err := checkRange(t.If[i].Range); err != nil {
 			return err
 		}
 	}
@@ -54,11 +54,9 @@ func (db *DB) checkTxn(t *kv.Txn) error {
 				err = db.checkTxn(op.Txn)
 			case op.Kind == kv.OpSet:
 				key, _, _ := op.Range.Bounds()
-				if err = db.checkKey(key); err == nil {
-					err = db.checkValue(op.Value)
-				}
+				err = db.checkPut(key, op.Value)
 			default:
-				err = db.checkRange(op.Range)
+				err = checkRange(op.Range)
 			}
 			if err != nil {
 				return err

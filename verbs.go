@@ -60,7 +60,7 @@ func (db *DB) callError(op string, outcome Outcome, err error) error {
 			err = fmt.Errorf("%w after %v", errTimeout, db.cfg.RequestTimeout)
 		}
 	}
-	if err == ErrNoLeader && db.ctx.Err() == nil {
+	if errors.Is(err, ErrNoLeader) && err.Error() == ErrNoLeader.Error() && db.ctx.Err() == nil { // nothing more is said
 		err = db.noLeader()
 	}
 	return db.wrap(op, outcome, err)
@@ -85,17 +85,25 @@ func (db *DB) check(ctx context.Context) error {
 	return nil
 }
 
-func (db *DB) checkKey(key string) error {
+// checkKey checks a key that is read or deleted. Limits of Config are for what is put:
+// what was put under larger ones must not be out of reach.
+func (db *DB) checkKey(key string) error { return checkKeyBytes(key, mostKeyBytes) }
+
+func checkKeyBytes(key string, limit int) error {
 	switch {
 	case key == "":
 		return fmt.Errorf("%w: the key is empty", ErrInvalidArgument)
-	case len(key) > db.cfg.MaxKeyBytes:
-		return fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), db.cfg.MaxKeyBytes)
+	case len(key) > limit:
+		return fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), limit)
 	}
 	return nil
 }
 
-func (db *DB) checkValue(value []byte) error {
+// checkPut checks what is put.
+func (db *DB) checkPut(key string, value []byte) error {
+	if err := checkKeyBytes(key, db.cfg.MaxKeyBytes); err != nil {
+		return err
+	}
 	if len(value) > db.cfg.MaxValueBytes {
 		return fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), db.cfg.MaxValueBytes)
 	}
@@ -103,8 +111,8 @@ func (db *DB) checkValue(value []byte) error {
 }
 
 // checkRange bounds the bounds; that they are in order is Range.Validate's.
-func (db *DB) checkRange(r Range) error {
-	if from, to, _ := r.Bounds(); len(from) > db.cfg.MaxKeyBytes+1 || len(to) > db.cfg.MaxKeyBytes+1 {
+func checkRange(r Range) error {
+	if from, to, _ := r.Bounds(); len(from) > mostKeyBytes+1 || len(to) > mostKeyBytes+1 {
 		return fmt.Errorf("%w: a bound of the range is longer than a key may be", ErrTooLarge)
 	}
 	return nil
@@ -189,10 +197,7 @@ func (db *DB) Set(ctx context.Context, key string, value []byte, opts ...SetOpti
 }
 
 func (db *DB) setOp(key string, value []byte, o *kv.SetOptions) (command.Op, error) {
-	err := db.checkKey(key)
-	if err == nil {
-		err = db.checkValue(value)
-	}
+	err := db.checkPut(key, value)
 	if err == nil && o.IfRevision < 0 {
 		err = fmt.Errorf("%w: revision %d", ErrInvalidArgument, o.IfRevision)
 	}
@@ -241,7 +246,7 @@ func (db *DB) DeleteRange(ctx context.Context, r Range, opts ...DeleteOption) (D
 func (db *DB) deleteRangeOp(r Range, o *kv.DeleteOptions) (command.Op, error) {
 	err := r.Validate()
 	if err == nil {
-		err = db.checkRange(r)
+		err = checkRange(r)
 	}
 	if err == nil && o.Conditional {
 		err = fmt.Errorf("%w: DeleteRange takes no condition", ErrInvalidArgument)
@@ -265,12 +270,28 @@ func deleteResult(res command.OpResult, err error) (DeleteResult, error) {
 
 // ClearRange removes all keys of r, however many: in chunks, each a revision
 // of its own. Keys written meanwhile may survive. After an error the result
-// says what was removed; it may be called again.
+// says what was removed, and the outcome is unknown if anything was; it may be called
+// again.
 func (db *DB) ClearRange(ctx context.Context, r Range) (DeleteResult, error) {
-	var total DeleteResult
 	if err := r.Validate(); err != nil {
-		return total, db.wrap("ClearRange", OutcomeNotDone, err)
+		return DeleteResult{}, db.wrap("ClearRange", OutcomeNotDone, err)
 	}
+	total, err := db.clearRange(ctx, r)
+	if err == nil {
+		return total, nil
+	}
+	outcome := OutcomeUnknown
+	if total.Deleted == 0 && OutcomeOf(err) == OutcomeNotDone {
+		outcome = OutcomeNotDone
+	}
+	if e, ok := errors.AsType[*Error](err); ok { // of a step: Scan, DeleteRange
+		err = e.Err
+	}
+	return total, db.wrap("ClearRange", outcome, err)
+}
+
+// clearRange deletes chunk after chunk; its errors are those of the steps.
+func (db *DB) clearRange(ctx context.Context, r Range) (total DeleteResult, err error) {
 	chunk := db.cfg.MaxTxnOps
 	for {
 		first, last, err := db.ends(ctx, r, chunk)

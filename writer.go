@@ -79,10 +79,18 @@ func newWriter(db *DB) *writer {
 		slot: make(chan struct{}, batchesInFlight)}
 }
 
-// maxBatchBytes bounds an encoded batch: the largest single operation fits.
+// maxBatchBytes bounds an encoded batch of this member: the largest single operation
+// fits.
 func (c *Config) maxBatchBytes() int {
-	return max(maxEntryBytes, c.MaxKeyBytes+c.MaxValueBytes+command.MaxBatchHeader+64)
+	return max(maxEntryBytes, c.MaxKeyBytes+c.MaxValueBytes+batchOverhead)
 }
+
+// mostBatchBytes bounds a batch of another member, whose Config may allow more than
+// this one's: limits are changed on one member after the other.
+const mostBatchBytes = mostKeyBytes + mostValueBytes + batchOverhead
+
+// batchOverhead is what a batch has beside key and value of its only operation.
+const batchOverhead = command.MaxBatchHeader + 64
 
 // do commits one operation. The answer's err is nil, or says why with an
 // outcome; the operation's own status is the caller's to read.

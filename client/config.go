@@ -27,13 +27,18 @@ type Config struct {
 	// is required.
 	Insecure bool
 	// RequestTimeout is the deadline of calls whose ctx has none, and of each
-	// wait of a Scan for items. The default is 10 s: an election takes a few.
+	// wait of a Scan for items. The default is 10 s: an election takes a few. More than a
+	// year is a year.
 	RequestTimeout time.Duration
 	// DialOptions are added to the client's own, for credentials per call,
 	// interceptors, or a dialer. Retries by gRPC are off whatever they say: the
 	// client makes them, where they are safe.
 	DialOptions []grpc.DialOption
 }
+
+// maxTimeout bounds RequestTimeout: with the longest that a Duration can hold, what is
+// longer still would be over at once.
+const maxTimeout = 365 * 24 * time.Hour
 
 func (c Config) withDefaults() (Config, error) {
 	switch {
@@ -50,6 +55,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.RequestTimeout == 0:
 		c.RequestTimeout = 10 * time.Second
 	}
+	c.RequestTimeout = min(c.RequestTimeout, maxTimeout)
 	c.Endpoints = slices.Clone(c.Endpoints)
 	return c, nil
 }

@@ -1,15 +1,18 @@
 package client
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"math"
 	"math/big"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -89,4 +92,24 @@ func selfSigned(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
 	roots := x509.NewCertPool()
 	roots.AddCert(parsed)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
+}
+
+// TestTheLongestTimeout: what is added to it does not make it the shortest.
+func TestTheLongestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f := one(t, Config{RequestTimeout: math.MaxInt64})
+		if _, err := c.Set(context.Background(), "k", nil); err != nil {
+			t.Errorf("Set: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, err := range c.Watch(ctx, kv.All()) {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Watch: %v", err)
+			}
+		}
+		if n := f.Calls("Watch"); n != 1 {
+			t.Errorf("%d streams in a minute", n)
+		}
+	})
 }

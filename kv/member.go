@@ -71,13 +71,16 @@ func MemberOptionsOf(opts []MemberOption) (o MemberOptions) {
 // no error, but a condition that no longer holds is.
 //
 // Errors: ErrUnsafeChange if the quorum would be lost or a voter-to-be is not
-// reached, with the reason, and nothing is done; ErrMemberNotFound; ErrConflict;
-// ErrNoLeader; ErrInvalidArgument.
+// reached, with the reason; ErrMemberNotFound; ErrConflict; ErrNoLeader;
+// ErrInvalidArgument; ErrInvalidConfig for a member without Addr, which takes no others.
+// Whether anything was done, OutcomeOf says: AddVoter that gives up once the member is in
+// the table, and TransferLeadership once it is under way, may yet succeed.
 type Cluster interface {
 	// Members returns the table, linearizably.
 	Members(ctx context.Context) (Membership, error)
 	// AddNonvoter adds a member that receives the data and counts for no quorum.
-	// It need not run yet; it is started with Config.Join.
+	// It need not run yet; it is started with Config.Join. ErrConflict also if it is,
+	// or becomes, a voter.
 	AddNonvoter(ctx context.Context, id, addr string, opts ...MemberOption) (Membership, error)
 	// AddVoter adds a member, which must run, and makes it a voter once it has
 	// caught up, for which it waits. If ctx ends before, the member stays, and

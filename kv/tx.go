@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -118,7 +119,7 @@ type Tx struct {
 
 // TxLimits bounds a Tx. For implementations of KV.
 type TxLimits struct {
-	KeyBytes, ValueBytes int // of one; 0: none
+	KeyBytes, ValueBytes int // of one that is put; 0: none
 	Bytes                int // of all keys and values written
 	Size                 int // of the Txn that commits it; see Txn.Size
 }
@@ -168,6 +169,9 @@ func (t *Tx) Set(key string, value []byte, opts ...SetOption) error {
 	if o.Conditional {
 		return txError(fmt.Errorf("%w: a Set in a transaction takes no condition: read the key", ErrInvalidArgument))
 	}
+	if n := t.limits.KeyBytes; n > 0 && len(key) > n {
+		return txError(fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n))
+	}
 	if n := t.limits.ValueBytes; n > 0 && len(value) > n {
 		return txError(fmt.Errorf("%w: value of %d bytes, the limit is %d", ErrTooLarge, len(value), n))
 	}
@@ -184,9 +188,6 @@ func (t *Tx) write(key string, w txWrite) error {
 	}
 	if key == "" {
 		return txError(errEmptyKey)
-	}
-	if n := t.limits.KeyBytes; n > 0 && len(key) > n {
-		return txError(fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, len(key), n))
 	}
 	if old, ok := t.writes[key]; ok {
 		t.bytes -= len(key) + len(old.value)
@@ -244,7 +245,7 @@ func (t *Tx) scan(r Range, o ScanOptions, yield func(Item, error) bool) {
 	limit := o.Limit
 	mine, gone := t.written(r, &o)
 	if limit > 0 {
-		o.Limit += len(gone) // own deletions take items away
+		o.Limit = min(o.Limit, math.MaxInt-len(gone)) + len(gone) // own deletions take items away
 	}
 	n, last := 0, ""
 	whole := false // all of r was read

@@ -195,7 +195,7 @@ func TestTxnRefused(t *testing.T) {
 		"six within":        {then(set, replkv.TxnOp(replkv.Txn{Else: []replkv.Op{replkv.SetOp("b", nil), replkv.SetOp("c", nil), replkv.SetOp("d", nil), replkv.SetOp("e", nil)}})), replkv.ErrTooLarge},
 		"a long key":        {then(set, replkv.SetOp("12345678901", nil)), replkv.ErrTooLarge},
 		"a long key within": {then(set, replkv.TxnOp(replkv.Txn{Else: []replkv.Op{replkv.SetOp("12345678901", nil)}})), replkv.ErrTooLarge},
-		"a long bound":      {then(set, replkv.GetOp(replkv.From("123456789012"))), replkv.ErrTooLarge},
+		"a long bound":      {then(set, replkv.GetOp(replkv.From(strings.Repeat("k", 64<<10+2)))), replkv.ErrTooLarge},
 		"a large value":     {then(set, replkv.SetOp("b", make([]byte, 1001))), replkv.ErrTooLarge},
 		"unknown target": {func() error {
 			_, err := db.Txn(ctx, replkv.Txn{If: []replkv.Compare{{Range: replkv.All(), Target: 99, Is: replkv.Equal}}, Then: []replkv.Op{set}})

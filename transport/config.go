@@ -112,7 +112,8 @@ type Timeouts struct {
 	SnapshotFinish time.Duration
 	// Confirm bounds a Confirm. Default 1 s.
 	Confirm time.Duration
-	// Request bounds ReadIndex and Forward. Default 10 s.
+	// Request bounds the other requests, but for a Change whose ctx ends later.
+	// Default 10 s.
 	Request time.Duration
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -30,9 +31,14 @@ func (t *Transport) Join(ctx context.Context, addr string, m *peerpb.JoinRequest
 	return id, resp, err
 }
 
-// Change asks the leader for a change.
+// Change asks the leader for a change. Some wait for a member to catch up, so a
+// deadline of ctx beyond Timeouts.Request holds.
 func (t *Transport) Change(ctx context.Context, id, addr string, m *peerpb.ChangeRequest) (resp *peerpb.ChangeResponse, err error) {
-	err = t.call(ctx, id, addr, laneControl, t.cfg.Timeouts.Request, func(ctx context.Context, cc *grpc.ClientConn) error {
+	timeout := t.cfg.Timeouts.Request
+	if end, ok := ctx.Deadline(); ok {
+		timeout = max(timeout, time.Until(end))
+	}
+	err = t.call(ctx, id, addr, laneControl, timeout, func(ctx context.Context, cc *grpc.ClientConn) error {
 		resp, err = peerpb.NewPeerClient(cc).Change(ctx, m)
 		return err
 	})

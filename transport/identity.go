@@ -75,6 +75,12 @@ func newSelf(id Identity) *self {
 	}, ";")}
 }
 
+// CanTell says whether an address fits the identity that peers are sent: gRPC wants
+// printable ASCII of metadata, and the semicolon is newSelf's.
+func CanTell(addr string) bool {
+	return !strings.ContainsFunc(addr, func(r rune) bool { return r < ' ' || r > '~' || r == ';' })
+}
+
 // to returns the metadata for an RPC or an answer to a member.
 func (s *self) to(id string) []string { return []string{keyIdentity, s.value, keyTo, id} }
 

@@ -250,3 +250,29 @@ func TestCertificates(t *testing.T) {
 		})
 	}
 }
+
+// TestAddressesThatCanBeTold: those, and no others, arrive as they are.
+func TestAddressesThatCanBeTold(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		a := start(t, n, "a", func(c *Config) { c.Handler = handler{} })
+		for _, c := range []string{" ", "~", "[", "=", ",", ";", "\t", "\n", "\x00", "\x7f", "\xff", "ö"} {
+			host := "b" + c + "x"
+			addr, told := host+":1", ""
+			l, err := n.Listen(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := testConfig("b", addr)
+			cfg.Handler, cfg.Dial = handler{}, n.Dialer(host)
+			b := startOn(t, l, cfg)
+			id, _, answered := a.Hello(t.Context(), addr) // with an answer
+			_, _, asked := b.Hello(t.Context(), "a:1")    // and with a request
+			if answered == nil && asked == nil {
+				told = id.Addr
+			}
+			if (told == addr) != CanTell(addr) {
+				t.Errorf("CanTell(%q) is %v; told %q; answered %v, asked %v", addr, CanTell(addr), id.Addr, answered, asked)
+			}
+		}
+	})
+}

@@ -1,12 +1,14 @@
 package transport
 
 import (
+	"fmt"
 	"strings"
 
 	pb "github.com/Jille/raft-grpc-transport/proto"
 	"google.golang.org/grpc"
 
 	"github.com/replkv/replkv/internal/service/mount"
+	"github.com/replkv/replkv/kv"
 	"github.com/replkv/replkv/transport/peerpb"
 )
 
@@ -15,6 +17,9 @@ import (
 // cannot be seen from here. A service that is there already, which gRPC would
 // end the process for too, is kv.ErrAlreadyRegistered.
 func (t *Transport) Register(s grpc.ServiceRegistrar) error {
+	if s == nil {
+		return fmt.Errorf("%w: Register needs a server", kv.ErrInvalidArgument)
+	}
 	if err := mount.Check(s, peerServices()...); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/replkv/replkv/kv"
 	"github.com/replkv/replkv/transport/memnet"
+	"github.com/replkv/replkv/transport/peerpb"
 )
 
 func TestEveryRPC(t *testing.T) {
@@ -218,4 +219,30 @@ func TestAnInvalidConfigIsRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+}
+
+// TestChangeTakesAsLongAsItsCallerWaits: a change that waits for a member to catch up ends
+// with its ctx; one whose ctx has no end, or an earlier one than Timeouts.Request, with that.
+func TestChangeTakesAsLongAsItsCallerWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		a := start(t, n, "a")
+		start(t, n, "b", func(c *Config) {
+			c.Handler = handler{change: func(ctx context.Context, _ *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}
+		})
+		for limit, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Second: time.Second, 5 * time.Minute: 5 * time.Minute} {
+			ctx, cancel := t.Context(), func() {}
+			if limit > 0 {
+				ctx, cancel = context.WithTimeout(ctx, limit)
+			}
+			began := time.Now()
+			_, err := a.Change(ctx, "b", "b:1", &peerpb.ChangeRequest{})
+			cancel()
+			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took < want || took > want+time.Second {
+				t.Errorf("with a limit of %v: %v after %v, want %v", limit, err, took, want)
+			}
+		}
+	})
 }

@@ -33,11 +33,16 @@ func wanted(t *testing.T) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if end, ok := t.Deadline(); ok && time.Until(end) < d+2*time.Minute {
-		t.Fatalf("REPLKV_CHAOS=%v and go test's -timeout leave too little: give it -timeout %v", d, d+d/2+10*time.Minute)
-	}
 	needRoot(t)
 	return d
+}
+
+// takes fails the test if go test's -timeout leaves less than what it takes.
+func takes(t *testing.T, d time.Duration) {
+	t.Helper()
+	if end, ok := t.Deadline(); ok && time.Until(end) < d {
+		t.Fatalf("this takes %v, and go test's -timeout leaves %v: give it twice REPLKV_CHAOS and 20 minutes", d, time.Until(end).Round(time.Second))
+	}
 }
 
 // chaosSeed is REPLKV_CHAOS_SEED or a fresh one. The schedule and what clients want
@@ -64,6 +69,7 @@ func chaosSeed(t *testing.T) uint64 {
 //   - no member ends, or logs an alarm, but by what its fault explains.
 func TestChaos(t *testing.T) {
 	d := wanted(t)
+	takes(t, d+2*time.Minute)
 	seed := chaosSeed(t)
 	long := d >= 10*time.Minute
 	d -= min(d/3, 30*time.Second) // for the power tests
@@ -83,6 +89,9 @@ func TestChaos(t *testing.T) {
 	for end := time.Now().Add(d); time.Now().Before(end) && c.round(t); {
 	}
 	c.finish(t)
+	if held := c.sum().held; held == 0 {
+		t.Errorf("seed %d: nobody held the lock in %d rounds", seed, c.rounds)
+	}
 	if long {
 		c.covered(t)
 	}

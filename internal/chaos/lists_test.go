@@ -181,6 +181,11 @@ func (a *lists) checkTxn(x *listTxn, at map[string]kv.Revision, state func(kv.Re
 			bad("at revision %d read %q in %s, which held %q", rev, value, key, want)
 		}
 	}
+	for _, key := range x.wrote {
+		if value := state(rev)[key]; value == state(saw)[key] {
+			bad("at revision %d: %s still holds %q", rev, key, value)
+		}
+	}
 	for key, value := range state(rev) {
 		if writes && value != state(saw)[key] != slices.Contains(x.wrote, key) {
 			bad("at revision %d: %s holds %q, %q before", rev, key, value, state(saw)[key])

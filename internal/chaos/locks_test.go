@@ -105,6 +105,7 @@ func (k *locks) guard(ctx context.Context, m *concurrency.Mutex, token concurren
 
 func (k *locks) check(_ context.Context, rec *record) {
 	k.r.histories++
+	k.r.held = len(k.holding)
 	k.alone()
 	last := int64(0)
 	seen := map[string]bool{}

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,11 @@ func TestPlantedList(t *testing.T) {
 		t.Log(name)
 		r.wantViolation(t, c.says)
 	}
+	half := plantedRound(t) // of what went to a list that there was not yet
+	l := newLists(half)
+	l.history = []*listTxn{{element: "a", read: map[string]string{k0: "", k1: ""}, wrote: []string{k0, k1}, rev: 3, fate: kv.OutcomeDone}}
+	l.check(t.Context(), &record{last: 3, changes: []kv.Change{put(3, "list/0", " a")}})
+	half.wantViolation(t, `r1/list/1 still holds ""`)
 	r := plantedRound(t)
 	torn := &record{last: 9, changes: []kv.Change{put(3, "list/0", " a"), put(5, "list/0", " b")}}
 	newLists(r).check(t.Context(), torn)
@@ -147,6 +153,63 @@ func TestPlantedWatch(t *testing.T) {
 		w := newWatches(r)
 		w.told = c.told
 		w.checkTold(rec)
+		r.wantViolation(t, c.says)
+	}
+}
+
+func TestPlantedSequence(t *testing.T) {
+	item := func(version int64) kv.Item { return kv.Item{Key: "keep/r1/seq/0/000000", Version: version} }
+	for _, c := range []struct {
+		there []kv.Item
+		fate  kv.Outcome
+		says  string
+	}{
+		{[]kv.Item{item(1)}, kv.OutcomeDone, ""},
+		{[]kv.Item{item(1)}, kv.OutcomeUnknown, ""},
+		{nil, kv.OutcomeUnknown, ""},
+		{nil, kv.OutcomeDone, "was acknowledged, and is lost"},
+		{[]kv.Item{item(1)}, kv.OutcomeNotDone, "was not done, and is there"},
+		{[]kv.Item{item(2)}, kv.OutcomeDone, "was written twice"},
+		{[]kv.Item{item(2)}, kv.OutcomeUnknown, "was written twice"},
+	} {
+		r := plantedRound(t)
+		s := newSequences(r)
+		s.fates[item(1).Key] = c.fate
+		s.judge(&record{}, c.there)
+		r.wantViolation(t, c.says)
+	}
+	r := plantedRound(t)
+	newSequences(r).judge(&record{changes: []kv.Change{put(3, "seq/0/000001", ""), put(4, "seq/0/000001", "")}}, nil)
+	r.wantViolation(t, "was written twice")
+}
+
+// TestPlantedPower: a counter may go back to a write of unknown outcome that was under way
+// when the power went, or in the cycle before, and to no older one.
+func TestPlantedPower(t *testing.T) {
+	newest := map[string]int{"counter/1": 7_000_004}
+	p := &powerRun{cycles: 7, acked: []string{"c7/1"}, maybe: map[string]int{"counter/1=6000008": 6, "counter/1=5000008": 5}}
+	for value, want := range map[string]int{"7000004": 0, "7000008": 0, "6000008": 0, "5000008": 1, "6000004": 1, "": 1} {
+		p.newest = maps.Clone(newest)
+		if lost := p.missing(map[string]string{"c7/1": "", "counter/1": value}); len(lost) != want {
+			t.Errorf("%q: %q", value, lost)
+		}
+	}
+	p.newest = newest
+	if lost := p.missing(map[string]string{"counter/1": "7000004"}); len(lost) != 1 {
+		t.Errorf("%q", lost)
+	}
+}
+
+// TestPlantedIdleness: a round in which nothing was acknowledged, or decided, shows nothing.
+func TestPlantedIdleness(t *testing.T) {
+	for _, c := range []struct {
+		acked     int64
+		undecided int
+		says      string
+	}{{1, 0, ""}, {0, 0, "nothing was acknowledged"}, {1, 2, "2 histories are undecided"}} {
+		r := plantedRound(t)
+		r.acked, r.undecided = c.acked, c.undecided
+		r.worked()
 		r.wantViolation(t, c.says)
 	}
 }

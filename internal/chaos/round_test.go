@@ -24,6 +24,7 @@ type round struct {
 	all    *client.Client // of all members
 	tally
 	histories, undecided int
+	held                 int // how often the lock was
 
 	background sync.WaitGroup
 }
@@ -109,11 +110,22 @@ func (r *round) live(t *testing.T, seed uint64, faults func()) (kept []string, h
 	for _, w := range crew {
 		w.check(checking, rec)
 	}
+	r.worked()
 	r.l.equal(checking, rec.last)
 	if _, err := r.all.DeleteRange(checking, kv.Prefix(r.prefix)); err != nil {
 		r.l.violation("the keys of a round cannot be deleted: %v", err)
 	}
 	return seq.kept(), true
+}
+
+// worked: where nothing was acknowledged, or decided, nothing is shown.
+func (r *round) worked() {
+	if r.acked == 0 {
+		r.l.violation("nothing was acknowledged")
+	}
+	if r.undecided > 0 {
+		r.l.violation("%d histories are undecided", r.undecided)
+	}
 }
 
 // equal scans every member's own state at a revision, and compares.

@@ -19,6 +19,7 @@ type row struct {
 	elections              uint64
 	gap                    time.Duration
 	histories, undecided   int
+	held                   int            // times that the lock was
 	ends                   map[string]int // members that ended by the fault
 	violations             int
 }
@@ -44,7 +45,7 @@ func (w *row) watchTerms(ctx context.Context, l *lab) {
 func (w *row) add(r *round) {
 	w.rounds++
 	w.acked, w.unknown, w.failed, w.gap = r.acked, r.unknown, r.failed, r.gap
-	w.histories, w.undecided = r.histories, r.undecided
+	w.histories, w.undecided, w.held = r.histories, r.undecided, r.held
 	for _, n := range r.l.nodes {
 		n.mu.Lock()
 		for class, times := range n.ends {
@@ -66,6 +67,7 @@ func (w *row) join(o *row) {
 	w.gap = max(w.gap, o.gap)
 	w.histories += o.histories
 	w.undecided += o.undecided
+	w.held += o.held
 	for class, times := range o.ends {
 		w.ends[class] += times
 	}
@@ -84,16 +86,23 @@ func (w *row) String() string {
 		w.acked, w.unknown, w.failed, w.elections, w.gap.Seconds(), strings.Join(ends, ", "), w.histories, w.undecided, w.violations)
 }
 
+// sum is of all rows.
+func (c *chaos) sum() *row {
+	sum := newRow("all")
+	for _, w := range c.rows {
+		sum.join(w)
+	}
+	return sum
+}
+
 // table is the summary, in Markdown.
 func (c *chaos) table() string {
 	var b strings.Builder
 	b.WriteString(tableHead)
-	sum := newRow("all")
 	for _, name := range c.order {
 		fmt.Fprintln(&b, c.rows[name])
-		sum.join(c.rows[name])
 	}
-	fmt.Fprintln(&b, sum)
+	fmt.Fprintln(&b, c.sum())
 	for _, m := range marks {
 		fmt.Fprintf(&b, "logged %d times: %s\n", c.marked[m], m)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 
 	"github.com/replkv/replkv/kv"
@@ -45,19 +46,32 @@ func (s *sequences) work(ctx context.Context, rng *rand.Rand, worker int) {
 
 func (s *sequences) check(ctx context.Context, rec *record) {
 	s.r.histories++
+	var keep []kv.Item
+	for item, err := range s.r.all.Scan(ctx, kv.Prefix("keep/"+s.r.prefix)) {
+		if err != nil {
+			s.r.l.violation("scan of keep/%s: %v", s.r.prefix, err)
+			return
+		}
+		keep = append(keep, item)
+	}
+	s.judge(rec, keep)
+}
+
+// judge looks at what was recorded, and at the keys that outlive the round, which the
+// record has not.
+func (s *sequences) judge(rec *record, keep []kv.Item) {
 	there := map[string]bool{}
 	for _, c := range rec.changes {
 		for _, e := range c.Events {
-			if there[e.Item.Key] && s.fates[e.Item.Key] != kv.OutcomeUnknown {
+			if there[e.Item.Key] && strings.HasPrefix(e.Item.Key, s.r.prefix+"seq/") {
 				s.r.l.violation("%s was written twice", e.Item.Key)
 			}
 			there[e.Item.Key] = true
 		}
 	}
-	for item, err := range s.r.all.Scan(ctx, kv.Prefix("keep/"+s.r.prefix)) {
-		if err != nil {
-			s.r.l.violation("scan of keep/%s: %v", s.r.prefix, err)
-			return
+	for _, item := range keep {
+		if item.Version != 1 {
+			s.r.l.violation("%s was written twice, it has version %d", item.Key, item.Version)
 		}
 		there[item.Key] = true
 	}

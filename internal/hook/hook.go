@@ -18,6 +18,9 @@ type Edges struct {
 	// Failpoint is called at named points; an error it returns is treated as
 	// if the step had failed.
 	Failpoint func(name string) error
+	// TrailingLogs is how many entries stay in the log at least when it is
+	// truncated; 0: as many as always.
+	TrailingLogs uint64
 }
 
 // Open opens a store on these edges; cfg is a replkv.Config, the answer a

@@ -114,17 +114,16 @@ func readLists(tx reader, keys []int, byRange bool) (map[string]replkv.Item, err
 
 // check: an element is appended to what was there before, by all that was committed.
 func (appends) check(r *run) {
-	if r.past == nil || !r.past.whole {
+	if r.past == nil {
 		return
 	}
 	for k := range appendKeys {
-		now := ""
-		for _, v := range r.past.keys[listKey(k)] {
-			value := string(v.item.Value)
-			if before, _ := cutLast(value); before != now {
+		key := listKey(k)
+		for _, v := range r.past.keys[key] {
+			value, now := string(v.item.Value), string(r.past.at(key, v.rev-1).Value)
+			if before, _ := cutLast(value); before != now && r.past.known(key, v.rev-1) {
 				r.fail("revision %d makes %q of %q", v.rev, value, now)
 			}
-			now = value
 		}
 	}
 }

@@ -32,6 +32,8 @@ const (
 	countHistories = "histories"
 	countUndecided = "histories undecided"
 	countRevisions = "revisions"
+	countUnseen    = "revisions that nobody saw"
+	countDropped   = "answers dropped"
 	countSeconds   = "cluster seconds"
 	countFlips     = "bits flipped"
 	countRefused   = "damaged members refused"
@@ -48,6 +50,7 @@ const (
 	countExpired   = "leases expired"
 	countKept      = "leases kept alive"
 
+	countLeaseCalls    = "calls about leases answered"
 	countSnapshotAgain = "whole snapshots sent twice"
 )
 
@@ -56,11 +59,18 @@ const (
 var sometimes = []string{
 	countElections, countSnapshots, countSent, countInstalled, countLost, countTorn, countUnknown, countUnknownIf, countUnknownOn,
 	countConflicts, countFlips, countRefused, countHarmless, countFailed, countReplaced, countJoined, countRemoved, countPromoted, countCompacted,
-	countLocks, countSessions, countExpired, countKept, countForced, countAgain,
+	countLocks, countSessions, countExpired, countKept, countForced, countAgain, countSnapshotAgain, countDone, countDemoted, countStalls,
 }
 
-// ManySeeds is how many must have shown everything that should sometimes happen.
-const ManySeeds = 200
+// often is what some seeds must have shown already.
+var often = []string{countDone, countUnknown, countUnknownOn, countConflicts, countElections, countSnapshots, countLost, countAgain, countRevisions}
+
+// How many seeds must have shown what happens often, and everything that should sometimes
+// happen.
+const (
+	SomeSeeds = 20
+	ManySeeds = 200
+)
 
 // Add adds the counts of another run.
 func (c Coverage) Add(other Coverage) {
@@ -69,16 +79,21 @@ func (c Coverage) Add(other Coverage) {
 	}
 }
 
-// Missing are the events that should sometimes happen and did not.
-func (c Coverage) Missing() (missing []string) {
-	for _, name := range sometimes {
-		if c[name] == 0 {
-			missing = append(missing, name)
+// Missing are the events that so many seeds should have shown, and did not.
+func (c Coverage) Missing(seeds int) (missing []string) {
+	var names []string
+	if seeds >= SomeSeeds {
+		names = append(names, often...)
+	}
+	if seeds >= ManySeeds {
+		names = append(names, sometimes...)
+		for _, h := range harms {
+			names = append(names, h.name)
 		}
 	}
-	for _, h := range harms {
-		if c[h.name] == 0 {
-			missing = append(missing, h.name)
+	for _, name := range names {
+		if c[name] == 0 && !slices.Contains(missing, name) {
+			missing = append(missing, name)
 		}
 	}
 	return missing
@@ -105,6 +120,12 @@ func (c *counters) add(name string, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.by[name] += n
+}
+
+func (c *counters) of(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by[name]
 }
 
 func (r *run) count(name string) { r.cover.add(name, 1) }

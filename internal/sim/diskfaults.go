@@ -23,7 +23,7 @@ func slowable(o faultfs.Op) bool {
 // slowDisk makes each sync of a log take long.
 func (n *nemesis) slowDisk() string {
 	i, ok := n.victim()
-	if !ok || n.members[i].failing {
+	if !ok || n.members[i].failing != nil {
 		return ""
 	}
 	d := time.Duration(1 + n.rng.Int64N(int64(n.r.plan.election)))
@@ -39,7 +39,7 @@ func (n *nemesis) slowed(i int, fault faultfs.Fault) (well func()) {
 	disk.SetFault(fault)
 	return func() {
 		v.slow--
-		if !v.failing {
+		if v.failing == nil {
 			disk.SetFault(n.usual())
 		}
 	}
@@ -51,7 +51,7 @@ func (n *nemesis) slowed(i int, fault faultfs.Fault) (well func()) {
 // store do the rest, in real time.
 func (n *nemesis) failingDisk() string {
 	i, ok := n.victim()
-	if !ok || !n.spare() || n.members[i].failing || n.members[i].disk.Crashed() {
+	if !ok || !n.spare() || n.members[i].failing != nil || n.members[i].disk.Crashed() {
 		return ""
 	}
 	cause := pick[error](n.rng, syscall.EIO, syscall.ENOSPC)
@@ -62,7 +62,7 @@ func (n *nemesis) failingDisk() string {
 		}
 		return o.Is(faultfs.Write|faultfs.Syncs, "") && (part == "log" || strings.Contains(o.Path, "floor"))
 	}
-	n.members[i].failing, n.stranded = true, true
+	n.members[i].failing, n.stranded = cause, true
 	n.members[i].disk.SetFault(faultfs.Fail(cause, fails))
 	n.later(longestCut, "repairs the disk of "+n.c.Members[i].ID, func() { n.repair(i) })
 	return fmt.Sprintf("%s, %v in %q", n.name(i), cause, part)
@@ -72,13 +72,14 @@ func (n *nemesis) failingDisk() string {
 // engine may keep its files.
 func (n *nemesis) repair(i int) {
 	m, v := n.c.Members[i], n.members[i]
-	if m.Out || !v.failing {
+	if m.Out || v.failing == nil {
 		return
 	}
 	v.disk.SetFault(n.usual())
 	if !m.Down {
 		if err := n.c.DB(i).Err(); err != nil {
 			n.r.count(countFailed)
+			n.ended(i, err)
 			n.note("%s had stopped: %v", m.ID, err)
 		}
 		n.crashNow(i)
@@ -90,7 +91,7 @@ func (n *nemesis) repair(i int) {
 // acknowledged: what it loses must be lost by a minority only. It is replaced in the end.
 func (n *nemesis) flip() string {
 	i, ok := n.victim()
-	if !ok || n.damaged >= 0 || n.changing || !n.spare() || !n.dispensable(i) || n.members[i].failing || n.members[i].disk.Crashed() {
+	if !ok || n.damaged >= 0 || n.changing || !n.spare() || !n.dispensable(i) || n.members[i].failing != nil || n.members[i].disk.Crashed() {
 		return ""
 	}
 	m, what := n.c.Members[i], n.name(i)
@@ -106,7 +107,7 @@ func (n *nemesis) flipNow(i int, has uint64, tries int) {
 	m := n.c.Members[i]
 	for _, j := range n.others(i) {
 		other := n.c.Members[j]
-		if !other.Down && n.c.DB(j).Status().AppliedIndex >= has && n.c.DB(j).Err() == nil && !n.members[j].failing {
+		if !other.Down && n.c.DB(j).Status().AppliedIndex >= has && n.c.DB(j).Err() == nil && n.members[j].failing == nil {
 			continue
 		}
 		if tries--; tries > 0 {

@@ -27,7 +27,11 @@ type duplicates struct {
 	rng     *rand.Rand
 	percent int           // of requests that are sent again; 0: none
 	most    time.Duration // how much later
+	states  bool          // every other snapshot is sent again, always: there are few
 }
+
+// latest is how much later a request is sent again at most.
+const latest = 20 * time.Second
 
 func newDuplicates(r *run) *duplicates {
 	d := &duplicates{r: r, rng: r.cfg.random(streamDuplicates)}
@@ -51,9 +55,17 @@ func (d *duplicates) set(percent int, most time.Duration) {
 	d.percent, d.most = percent, most
 }
 
+// repeatStates says whether snapshots are sent again also while nothing else is.
+func (d *duplicates) repeatStates(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.states = yes
+}
+
 // close ends what still waits.
 func (d *duplicates) close() {
 	d.set(0, 0)
+	d.repeatStates(false)
 	d.cancel()
 	d.waiting.Wait()
 }
@@ -62,6 +74,9 @@ func (d *duplicates) close() {
 func (d *duplicates) chosen(method string) (time.Duration, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.states && strings.HasSuffix(method, "/InstallSnapshot") && d.rng.IntN(2) == 0 {
+		return time.Duration(d.rng.Int64N(int64(latest))), true
+	}
 	if d.percent == 0 || d.rng.IntN(100) >= d.percent {
 		return 0, false
 	}
@@ -169,7 +184,7 @@ func (s *repeatedStream) repeat(msgs []proto.Message) {
 // duplicate has members send requests twice for a while.
 func (n *nemesis) duplicate() string {
 	percent := 10 + n.rng.IntN(90)
-	most := pick[time.Duration](n.rng, 50*time.Millisecond, time.Second, 20*time.Second)
+	most := pick[time.Duration](n.rng, 50*time.Millisecond, time.Second, latest)
 	n.duplicates.set(percent, most)
 	n.later(longestCut, "requests are sent once again", func() { n.duplicates.set(0, 0) })
 	return fmt.Sprintf("%d%% of requests, up to %v later", percent, most)

@@ -22,9 +22,11 @@ type Op struct {
 	// What was asked.
 	Puts        map[string]string // key -> value
 	Dels        []string
-	If          replkv.Revision // the revision that Key must have; with Conditional
-	At          replkv.Revision // asked for, by a read
-	Age         time.Duration   // at most so old, for a read
+	Under       string           // all keys with this prefix are to be deleted; Dels are those that were
+	If          replkv.Revision  // the revision that Key must have; with Conditional
+	When        []replkv.Compare // of keys, what a transaction demands
+	At          replkv.Revision  // asked for, by a read
+	Age         time.Duration    // at most so old, for a read
 	Conditional bool
 	Prefix      string // of a scan: what it did not find of this was not there
 	Stale       bool   // a read that need not be linearizable: of Least and above
@@ -51,7 +53,15 @@ const open = math.MaxInt64
 func (o *Op) Known() bool { return o.Outcome == replkv.OutcomeDone && o.Err == nil }
 
 // Writes says whether it was to change something.
-func (o *Op) Writes() bool { return len(o.Puts)+len(o.Dels) > 0 }
+func (o *Op) Writes() bool { return len(o.Puts)+len(o.Dels) > 0 || o.Under != "" }
+
+// dropped says whether it was done, and its answer lost.
+func (o *Op) dropped() bool { return o.Outcome == replkv.OutcomeDone && o.Err != nil }
+
+// deletes says whether it may have deleted key.
+func (o *Op) deletes(key string) bool {
+	return slices.Contains(o.Dels, key) || o.Under != "" && !o.Known() && strings.HasPrefix(key, o.Under)
+}
 
 func (o *Op) String() string {
 	var b strings.Builder
@@ -64,6 +74,9 @@ func (o *Op) String() string {
 	}
 	for _, k := range slices.Sorted(maps.Keys(o.Puts)) {
 		fmt.Fprintf(&b, " %s:=%.40q", k, o.Puts[k])
+	}
+	if o.Under != "" {
+		fmt.Fprintf(&b, " all of %s:", o.Under)
 	}
 	for _, k := range o.Dels {
 		fmt.Fprintf(&b, " -%s", k)
@@ -125,6 +138,26 @@ func (h *history) end(op *Op, err error) {
 		h.highest = high
 		h.acked = append(h.acked, moment{op.Ended, high})
 	}
+}
+
+// note records an operation of nobody's.
+func (r *run) note(op *Op, call func() error) error {
+	r.hist.begin(op)
+	err := call()
+	r.hist.end(op, err)
+	return err
+}
+
+// known counts the operations that were done, and answered.
+func (h *history) known() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range h.ops {
+		if o.Known() {
+			n++
+		}
+	}
+	return n
 }
 
 // ackedBefore is the highest revision that anybody had been answered by a moment.

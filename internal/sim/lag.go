@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // longestLag is how many seconds a follower lags at most.
 const longestLag = 20
@@ -21,8 +24,8 @@ func (n *nemesis) lag() string {
 
 // lagging looks again each second, for some tries.
 func (n *nemesis) lagging(i, tries int) {
-	// A leader keeps 128 entries behind a snapshot, and so many bytes of them.
-	enough := 150 + uint64(n.r.plan.trailing)/100
+	// A leader keeps so many entries behind a snapshot, and so many bytes of them.
+	enough := cmp.Or(n.r.plan.entries, 128) + 22 + uint64(n.r.plan.trailing)/100
 	n.pending = append(n.pending, undo{time.Now().Add(time.Second), "", func() {
 		newest, has := uint64(0), uint64(0)
 		for _, j := range n.c.Up() {

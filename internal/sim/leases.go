@@ -124,7 +124,9 @@ func (h *holder) ask(ctx context.Context, call func(context.Context, concurrency
 	defer cancel()
 	err := call(ctx, db)
 	h.named(ctx, "of a lease", err)
-	if err != nil && !told(err) {
+	if err == nil {
+		h.r.count(countLeaseCalls)
+	} else if !told(err) {
 		h.move()
 	}
 	return err

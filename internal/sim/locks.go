@@ -160,12 +160,12 @@ func (w *locker) stopped() bool {
 
 // write has the store check the token, and writes down what it protects.
 func (w *locker) write(ctx context.Context, m *concurrency.Mutex, token concurrency.Token) {
-	op := &Op{Kind: "guarded set", Puts: map[string]string{resource: fmt.Sprint(token)}}
+	op := &Op{Kind: "guarded set", Puts: map[string]string{resource: fmt.Sprint(token)}, When: []replkv.Compare{m.IsOwner()}}
 	op.Client, op.Member = w.number, w.id
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	w.r.hist.begin(op)
-	res, err := w.with.Txn(ctx, replkv.Txn{If: []replkv.Compare{m.IsOwner()}, Then: []replkv.Op{replkv.SetOp(resource, []byte(op.Puts[resource]))}})
+	res, err := w.with.Txn(ctx, replkv.Txn{If: op.When, Then: []replkv.Op{replkv.SetOp(resource, []byte(op.Puts[resource]))}})
 	op.Revision = res.Revision
 	if err == nil && !res.Succeeded {
 		err = &replkv.Error{Op: "guarded set", Outcome: replkv.OutcomeNotDone, Err: replkv.ErrConflict}

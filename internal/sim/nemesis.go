@@ -13,6 +13,7 @@ import (
 	"github.com/replkv/replkv/internal/hook"
 	"github.com/replkv/replkv/internal/sim/cluster"
 	"github.com/replkv/replkv/store/disk/faultfs"
+	"github.com/replkv/replkv/store/raftlog"
 )
 
 // nemesis does harm, never more than a majority of members can bear: what was
@@ -37,7 +38,7 @@ type nemesis struct {
 type victim struct {
 	disk    *faultfs.FS  // of its newest start
 	step    atomic.Int64 // nanoseconds that its clock is wrong by
-	failing bool         // its disk was made to fail
+	failing error        // what its disk was made to fail with; nil: it was not
 	slow    int          // harms by which its disk is slow or stands still: Close would give up on it
 	stalls  []func()     // each ends a stall of its disk; one may begin before another is over
 	ended   bool         // its damage was noticed
@@ -94,8 +95,11 @@ func (n *nemesis) edges(i int, e *hook.Edges) {
 		n.members = append(n.members, &victim{})
 	}
 	v := n.members[i]
-	v.disk, v.failing = faultfs.New(e.FS), false
+	v.disk, v.failing = faultfs.New(e.FS), nil
 	e.FS = v.disk
+	if e.TrailingLogs = n.r.plan.entries; v.eager {
+		v.eager, e.TrailingLogs = false, 0 // its log is truncated when the leader's is not yet
+	}
 	e.Now = func() time.Time { return time.Now().Add(time.Duration(v.step.Load())) }
 }
 
@@ -128,6 +132,7 @@ func (n *nemesis) path(from, to int, delay, jitter time.Duration) {
 
 // run does harm until ctx ends.
 func (n *nemesis) run(ctx context.Context) {
+	n.duplicates.repeatStates(n.r.plan.profile.has("duplicate"))
 	for {
 		next := time.Now().Add(time.Duration(300+n.rng.IntN(3000)) * time.Millisecond)
 		for n.wait(ctx, next) {
@@ -248,7 +253,11 @@ func (n *nemesis) stopped() {
 func (n *nemesis) ended(i int, err error) {
 	m, v := n.c.Members[i], n.members[i]
 	switch {
-	case v.disk.Crashed() || v.failing: // an undo is on its way
+	case v.disk.Crashed(): // an undo is on its way
+	case v.failing != nil && !errors.Is(err, replkv.ErrRemoved): // the same
+		if !errors.Is(err, v.failing) && !errors.Is(err, raftlog.ErrStalled) {
+			n.r.fail("%s, whose disk fails with %v, stopped: %v", m.ID, v.failing, err)
+		}
 	case errors.Is(err, replkv.ErrRemoved):
 		if !m.Out {
 			m.Out = true

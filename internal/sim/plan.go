@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/replkv/replkv"
@@ -15,7 +16,8 @@ type plan struct {
 	election  time.Duration
 	request   time.Duration // RequestTimeout
 	snapshot  int64         // SnapshotLogBytes
-	trailing  int64
+	trailing  int64         // TrailingLogBytes
+	entries   uint64        // that stay in the log behind a snapshot; 0: as many as always
 	history   time.Duration // HistoryAge; negative: all is kept
 	sync      time.Duration // of the log's disk
 	delay     time.Duration // of the network, one way, at most
@@ -69,14 +71,23 @@ func newPlan(cfg Config) (plan, error) {
 	if len(p.workloads) < 2 {
 		p.workloads = []string{"register", "watch"}
 	}
+	if p.history >= 0 && !slices.Contains(p.workloads, "watch") {
+		p.workloads = append(p.workloads, "watch") // only watchers know what was committed
+	}
+	// A follower refuses an append that begins before its log. The leader goes back to the
+	// end of its own, and sends the state, which it is told to be covered: so it must have
+	// truncated, too.
+	if rng.IntN(2) == 0 && p.snapshot <= 8<<10 {
+		p.entries = 1 + rng.Uint64N(8)
+	}
 	return p, nil
 }
 
 func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 
 func (p *plan) String() string {
-	return fmt.Sprintf("%d members, faults %q, election %v, snapshot after %d bytes, trailing %d, history %v, delay <%v, sync %v, pause <%v, remote clients %v, workloads %v",
-		p.members, p.profile.name, p.election, p.snapshot, p.trailing, p.history, p.delay, p.sync, p.pause, p.remote, p.workloads)
+	return fmt.Sprintf("%d members, faults %q, election %v, snapshot after %d bytes, trailing %d bytes and %d entries, history %v, delay <%v, sync %v, pause <%v, remote clients %v, workloads %v",
+		p.members, p.profile.name, p.election, p.snapshot, p.trailing, p.entries, p.history, p.delay, p.sync, p.pause, p.remote, p.workloads)
 }
 
 // configure is what all members of the run have.

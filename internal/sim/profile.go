@@ -15,6 +15,9 @@ func (p *profile) weight(h harm) int {
 	return p.weights[h.name]
 }
 
+// has says whether there is harm of that name.
+func (p *profile) has(name string) bool { return p.weights == nil || p.weights[name] > 0 }
+
 // A seed picks one of these, so that some runs have one kind of harm only.
 var profiles = []profile{
 	{"crashes", map[string]int{"crash": 6, "crash all": 1, "crash at an operation": 4, "restart": 1}},

@@ -39,6 +39,7 @@ func identity(key, value string) string {
 	switch {
 	case strings.HasPrefix(key, "list/"):
 		_, value = cutLast(value)
+	case key == resource: // each token writes once
 	case !strings.HasPrefix(key, "register/") && !strings.HasPrefix(key, setPrefix) && !strings.HasPrefix(key, "receipt/") && !strings.HasPrefix(key, leasePrefix):
 		return ""
 	}
@@ -117,6 +118,9 @@ func (c *registerClient) delete(ctx context.Context, op *Op, opts ...replkv.Dele
 	err := c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 		res, err := db.Delete(ctx, op.Key, opts...)
 		op.Deleted, op.Revision = res.Deleted, res.Revision
+		if err == nil && res.Deleted == 0 {
+			op.Read = map[string]replkv.Item{op.Key: {}}
+		}
 		return err
 	})
 	if err == nil {

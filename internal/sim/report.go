@@ -10,13 +10,19 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// again is the command that runs the seed again.
+// again is the command that runs the seed again, which fails often and not always, and
+// the one that repeats.
 func (r *run) again() string {
 	s := fmt.Sprintf("REPLKV_SIM_SEED=%d REPLKV_SIM_LENGTH=%v", r.cfg.Seed, r.cfg.Length)
 	if r.cfg.Profile != "" {
 		s += fmt.Sprintf(" REPLKV_SIM_PROFILE=%q", r.cfg.Profile)
 	}
-	return s + " go test -run '^TestSim$' ./internal/sim"
+	s += " go test -run '^TestSim$' ./internal/sim"
+	repeat := fmt.Sprintf("go run ./internal/sim/cmd/replay -seed %d -length %v", r.cfg.Seed, r.cfg.Length)
+	if r.cfg.Profile != "" {
+		repeat += fmt.Sprintf(" -profile %q", r.cfg.Profile)
+	}
+	return s + "\nor, if that passes: " + repeat + " (the same each time; with -schedule and any word in another order)"
 }
 
 // maxShown bounds what of a timeline is printed; a file has it all.

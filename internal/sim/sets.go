@@ -51,12 +51,15 @@ func (c *client) set(ctx context.Context, n int) {
 	case k < 29:
 		c.scan(ctx)
 	default:
-		op := &Op{Kind: "delete range"}
+		op := &Op{Kind: "delete range", Under: setPrefix}
 		c.do(ctx, op, func(ctx context.Context, db concurrency.Store) error {
 			res, err := db.DeleteRange(ctx, replkv.Prefix(setPrefix), replkv.ReturnPrev())
 			op.Deleted, op.Revision = res.Deleted, res.Revision
 			for _, it := range res.Prev {
 				op.Dels = append(op.Dels, it.Key)
+			}
+			if err == nil && res.Deleted == 0 { // it has found nothing
+				op.Prefix, op.Read = setPrefix, map[string]replkv.Item{}
 			}
 			return err
 		})

@@ -7,7 +7,7 @@ import (
 )
 
 // snapshotOften restarts a member, which takes a snapshot after each kilobyte until it is
-// opened the next time, and keeps as little of its log as may be.
+// opened the next time, and keeps few bytes of its log.
 func (n *nemesis) snapshotOften() string {
 	i, ok := n.victim()
 	if !ok || !n.spare() || n.members[i].slow > 0 {
@@ -25,7 +25,6 @@ func (n *nemesis) eager(i int, cfg *replkv.Config) {
 	if i >= len(n.members) || !n.members[i].eager {
 		return
 	}
-	n.members[i].eager = false
 	cfg.SnapshotLogBytes, cfg.TrailingLogBytes = 1<<10, 1 // the least that there is
 	taken := cfg.Events.SnapshotTaken
 	cfg.Events.SnapshotTaken = func(e replkv.SnapshotEvent) {

@@ -18,7 +18,7 @@ func (n *nemesis) stall() string {
 		return ""
 	}
 	i = n.c.Up()[i]
-	if i == n.damaged || n.members[i].failing || n.members[i].disk.Crashed() {
+	if i == n.damaged || n.members[i].failing != nil || n.members[i].disk.Crashed() {
 		return ""
 	}
 	// An election takes the others one and a half times the timeout, mostly.

@@ -87,11 +87,15 @@ func (c *client) compact(ctx context.Context) {
 func (w *watches) settle(ctx context.Context, r *run) {
 	defer w.wg.Wait()
 	defer w.enough()
-	var err error
-	if w.final, err = r.c.DB(r.c.Up()[0]).Set(ctx, "end", nil); err != nil {
+	end := &Op{Kind: "end", Puts: map[string]string{"end": ""}}
+	if err := r.note(end, func() (err error) {
+		end.Revision, err = r.c.DB(r.c.Up()[0]).Set(ctx, "end", nil)
+		return err
+	}); err != nil {
 		r.fail("the last write: %v", err)
 		return
 	}
+	w.final = end.Revision
 	if err := cluster.Poll(func() bool {
 		for _, rec := range w.records {
 			if rec.at() < w.final {
@@ -133,7 +137,7 @@ func (w *watches) check(r *run) {
 		return
 	}
 	for _, rec := range w.records {
-		rec.check(r, reference{r.past.events, r.past.whole}, w.final)
+		rec.check(r, reference{r.past.events, r.past.whole()}, w.final)
 	}
 }
 

@@ -39,18 +39,18 @@ var table = []struct {
 	{kv.ErrOverloaded, codes.ResourceExhausted, "OVERLOADED"},
 	{kv.ErrQuota, codes.ResourceExhausted, "QUOTA"},
 	{kv.ErrRemoved, codes.FailedPrecondition, "REMOVED"},
-	{kv.ErrWrongCluster, codes.FailedPrecondition, "WRONG_CLUSTER"},
 	{kv.ErrMemberNotFound, codes.NotFound, "MEMBER_NOT_FOUND"},
 	{kv.ErrUnsafeChange, codes.FailedPrecondition, "UNSAFE_CHANGE"},
 	{kv.ErrStaleIdentity, codes.FailedPrecondition, "STALE_IDENTITY"},
-	{kv.ErrClosed, codes.Unavailable, "CLOSED"}, // before what may have stopped a member: another may serve
+	{kv.ErrClosed, codes.Unavailable, "CLOSED"},      // before what may have stopped a member: another may serve
+	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"}, // before who was not reached, and why: another member may reach the leader
+	{kv.ErrWrongCluster, codes.FailedPrecondition, "WRONG_CLUSTER"},
 	{kv.ErrFormatTooNew, codes.FailedPrecondition, "FORMAT_TOO_NEW"},
 	{kv.ErrDirLocked, codes.FailedPrecondition, "DIR_LOCKED"},
 	{kv.ErrCorrupt, codes.DataLoss, "CORRUPT"},
 	{kv.ErrAlreadyRegistered, codes.AlreadyExists, "ALREADY_REGISTERED"},
 	{kv.ErrTxnTooOld, codes.FailedPrecondition, "TXN_TOO_OLD"},
 	{kv.ErrResultDropped, codes.Unknown, "RESULT_DROPPED"}, // done: a code that nobody retries by itself
-	{kv.ErrNoLeader, codes.Unavailable, "NO_LEADER"},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{context.Canceled, codes.Canceled, "CANCELED"},
 	{kv.ErrOutcomeUnknown, codes.Unknown, "OUTCOME_UNKNOWN"}, // not UNAVAILABLE or ABORTED, which generic clients retry
@@ -147,8 +147,20 @@ func restore(err error, s *status.Status, d *replkvv1.ErrorDetail) error {
 	return &kv.Error{
 		Op: d.GetOp(), Outcome: fromOutcome(d.GetOutcome()),
 		LeaderID: d.GetLeaderId(), LeaderAddr: d.GetLeaderAddress(),
-		Err: cause(err, s, d),
+		Err: answer{cause(err, s, d)},
 	}
+}
+
+// answer is the cause of an error that the other process has answered with.
+type answer struct{ error }
+
+func (a answer) Unwrap() error { return a.error }
+
+// Answered says whether an error of FromStatus is what the other process said, rather
+// than what became of the attempt to reach it.
+func Answered(err error) bool {
+	_, ok := errors.AsType[answer](err)
+	return ok
 }
 
 func cause(err error, s *status.Status, d *replkvv1.ErrorDetail) error {

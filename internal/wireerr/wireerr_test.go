@@ -144,3 +144,51 @@ func TestAStatusPassesThrough(t *testing.T) {
 		t.Fatal("changed")
 	}
 }
+
+// TestAnswered: what the other process said is told from what became of reaching it.
+func TestAnswered(t *testing.T) {
+	send := wire(t)
+	for _, row := range table {
+		if err := FromStatus(send(ToStatus(&kv.Error{Op: "Set", Err: row.err}))); !Answered(err) {
+			t.Errorf("%s: %v", row.reason, err)
+		}
+	}
+	for _, err := range []error{
+		&kv.CompactedError{Revision: 1, Compacted: 2},
+		errors.New("of no name"),
+	} {
+		if got := FromStatus(send(ToStatus(&kv.Error{Op: "Get", Err: err}))); !Answered(got) {
+			t.Error(got)
+		}
+	}
+	for _, err := range []error{
+		status.Error(codes.Unavailable, "connection refused"),
+		status.Error(codes.DeadlineExceeded, "too late"),
+		status.Error(codes.Canceled, "gone"),
+		errors.New("dial: no such host"),
+		&kv.Error{Err: kv.ErrClosed},
+	} {
+		if Answered(FromStatus(err)) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTheNameThatCounts: of several, the one that says what the caller should do.
+func TestTheNameThatCounts(t *testing.T) {
+	for _, x := range []struct{ outer, inner error }{
+		{kv.ErrNoLeader, kv.ErrWrongCluster}, // a neighbour is of another cluster: another member may know the leader
+		{kv.ErrNoLeader, context.DeadlineExceeded},
+		{kv.ErrClosed, kv.ErrNoLeader}, // it has stopped, whatever was met on the way
+		{kv.ErrClosed, kv.ErrWrongCluster},
+		{kv.ErrClosed, kv.ErrCorrupt},
+		{kv.ErrRemoved, kv.ErrClosed}, // for good, and so it says
+	} {
+		for _, err := range []error{fmt.Errorf("%w: %w", x.outer, x.inner), fmt.Errorf("%w: %w", x.inner, x.outer)} {
+			got := FromStatus(ToStatus(&kv.Error{Op: "Get", Outcome: kv.OutcomeNotDone, Err: err}))
+			if !errors.Is(got, x.outer) {
+				t.Errorf("%v becomes %v, not %v", err, got, x.outer)
+			}
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 // Limits of a Fake, the defaults of the store.
 const (
 	MaxKeyBytes   = 4096
+	mostKeyBytes  = 64 << 10 // that any store has
 	MaxValueBytes = 3 << 20
 	MaxRangeKeys  = 10_000
 )
@@ -122,11 +123,16 @@ func fail(op string, err error) error {
 	return &kv.Error{Op: op, Outcome: kv.OutcomeNotDone, Err: err}
 }
 
-func checkKey(key string) error {
+// checkKey checks a key that is read or deleted: it may have been put under other limits.
+func checkKey(key string) error { return checkKeyBytes(key, mostKeyBytes) }
+
+func checkPut(key string) error { return checkKeyBytes(key, MaxKeyBytes) }
+
+func checkKeyBytes(key string, limit int) error {
 	switch {
 	case key == "":
 		return fmt.Errorf("%w: the key is empty", kv.ErrInvalidArgument)
-	case len(key) > MaxKeyBytes:
+	case len(key) > limit:
 		return fmt.Errorf("%w: key of %d bytes", kv.ErrTooLarge, len(key))
 	}
 	return nil
@@ -227,7 +233,7 @@ func (f *Fake) Set(ctx context.Context, key string, value []byte, opts ...kv.Set
 	if err != nil {
 		return 0, err
 	}
-	err = checkKey(key)
+	err = checkPut(key)
 	switch {
 	case err != nil:
 	case len(value) > MaxValueBytes:

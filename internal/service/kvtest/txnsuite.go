@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +134,25 @@ func updates(t *testing.T, s kv.KV) {
 	}
 	if got, err := s.Update(ctx, func(tx *kv.Tx) error { _, err := tx.Get("n"); return err }); err != nil || got != rev {
 		t.Errorf("read only: revision %d, %v; want %d", got, err, rev)
+	}
+	set(t, s, "o", "")
+	if _, err := s.Update(ctx, func(tx *kv.Tx) error {
+		if err := tx.Delete("o"); err != nil {
+			return err
+		}
+		var keys []string
+		for it, err := range tx.Scan(kv.All(), kv.Limit(math.MaxInt)) {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, it.Key)
+		}
+		if !slices.Equal(keys, []string{"n"}) {
+			t.Errorf("beside a deletion: %q", keys)
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("a Scan with the largest limit: %v", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	if _, err := s.Update(ctx, func(tx *kv.Tx) error { cancel(); return tx.Set("n", nil) }); !errors.Is(err, context.Canceled) || kv.OutcomeOf(err) != kv.OutcomeNotDone {

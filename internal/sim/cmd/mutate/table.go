@@ -3,7 +3,7 @@ package main
 import "slices"
 
 // mutants is the table, by what is broken.
-var mutants = slices.Concat(ofTheLog, ofSnapshots, ofReplication, ofReads, ofSessions, ofTransactions, ofApply, ofTheSweep, ofWatches, ofLeases, ofLocks, ofMembers)
+var mutants = slices.Concat(ofTheLog, ofSnapshots, ofReplication, ofReads, ofSessions, ofTransactions, ofApply, ofTheSweep, ofWatches, ofLeases, ofLocks, ofMembers, ofBackups)
 
 // What the checkers of the simulation say.
 const (
@@ -17,6 +17,4 @@ const (
 	differ = `replicas differ|tells \[.*\] of revision`
 	// watched: of what watchers were told.
 	watched = `not (ordered|unique|atomic|reliable|resumable|bookmarkable|filter|previous):`
-	// asserted: what a test says that has but one thing to say.
-	asserted = `_test\.go:\d+: `
 )

@@ -81,6 +81,6 @@ var ofLocks = []mutant{
 		file: "concurrency/place.go",
 		old:  "p.doubt = p.doubt || kv.OutcomeOf(err) != kv.OutcomeNotDone",
 		new:  "p.doubt = false",
-		by:   trial{pkg: "concurrency", run: "^TestLateEntry$", why: asserted},
+		by:   trial{pkg: "concurrency", run: "^TestLateEntry$", why: `an entry was done after the [Ll]ock was given up`},
 	},
 }

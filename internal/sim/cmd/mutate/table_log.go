@@ -85,6 +85,27 @@ var ofSnapshots = []mutant{
 		by:   trial{pkg: "internal/sim", run: "^TestFirstEntryAfterASnapshot$", why: `\d+ snapshots were sent, want one`},
 	},
 	{
+		name: "a late snapshot counts as covered by another leader's entry",
+		file: "snapshot.go",
+		old:  "s.db.guard.GetLog(index, &l) == nil && l.Term == term\n",
+		new:  "s.db.guard.GetLog(index, &l) == nil\n",
+		by:   trial{pkg: ".", run: "^TestCovers$", why: `covers\(8, \d\) = true`},
+	},
+	{
+		name: "a late snapshot of what is in the log only is installed",
+		file: "snapshot.go",
+		old:  "return err == nil && first <= applied+1 &&",
+		new:  "return false && err == nil && first <= applied+1 &&",
+		by:   trial{pkg: ".", run: "^TestCovers$", why: `covers\(8, 2\) = false`},
+	},
+	{
+		name: "a late snapshot counts as covered by a log with a gap before it",
+		file: "snapshot.go",
+		old:  "return err == nil && first <= applied+1 &&",
+		new:  "return err == nil && first <= index &&",
+		by:   trial{pkg: ".", run: "^TestCovers$", why: `covers\(8, 2\) = true`},
+	},
+	{
 		name: "a small file is renamed into its place without a sync",
 		file: "store/disk/disk.go",
 		old:  "err = f.Sync()",
@@ -114,7 +135,7 @@ var ofReplication = []mutant{
 		file: "transport/ahead.go",
 		old:  "a.term, a.index, a.asked = req.Term, 0, 0",
 		new:  "a.term, a.asked = req.Term, 0",
-		by:   trial{pkg: "transport", run: "^TestAnotherTermForgetsWhatWasSentAhead$", why: asserted},
+		by:   trial{pkg: "transport", run: "^TestAnotherTermForgetsWhatWasSentAhead$", why: `Success:true .* after 2 requests`},
 	},
 	{
 		name: "entries sent ahead are said to be committed",
