@@ -60,7 +60,7 @@ var ofLocks = []mutant{
 		file: "concurrency/place.go",
 		old:  "return Token(p.owner.Load())",
 		new:  "return Token(p.owner.Load() - p.owner.Load() + 1)",
-		by:   trial{why: `token \d+ from|token \d+ after`},
+		by:   trial{why: `token \d+ from|token \d+ after|resource=\d+ was written at`},
 	},
 	{
 		name: "the owner of a lock is not compared",
