@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -349,7 +350,7 @@ func TestAddVoterGivesUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*electionTimeout)
 		defer cancel()
 		_, err := c.DB(1).AddVoter(ctx, "m3", "m3:1")
-		if !errors.Is(err, replkv.ErrUnsafeChange) || replkv.OutcomeOf(err) != replkv.OutcomeUnknown {
+		if !errors.Is(err, replkv.ErrUnsafeChange) || replkv.OutcomeOf(err) != replkv.OutcomeUnknown || !strings.Contains(err.Error(), "not yet") {
 			t.Errorf("%v, outcome %v", err, replkv.OutcomeOf(err))
 		}
 		if m, in := c.tableBy(0).Find("m3"); !in || !m.Nonvoter {
