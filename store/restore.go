@@ -53,8 +53,8 @@ func atEnd(r io.Reader) error {
 }
 
 // Restore makes a new store in dir, which must be empty or not there, of a checkpoint's
-// stream, and opens it. If it fails, or the process ends, what is in dir is of no use,
-// and Open may not refuse it.
+// stream, and opens it. If it fails, or the process ends, what is in dir is of no use, and
+// the caller sees to it that nobody opens it.
 func Restore(dir string, o Options, r io.Reader) (*Store, StreamInfo, error) {
 	o = o.withDefaults()
 	s := &Store{dir: dir, opts: o}
